@@ -1,0 +1,56 @@
+PYTHON := .venv/bin/python
+BUF := .venv/bin/buf
+
+.PHONY: help setup demo test lint format types imports stubs stubs-check protos lock pytest clean
+# The steps of `test` are to fail one at a time, in the order written.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: ## make .venv, or bring it up to date
+	@sh scripts/setup.sh
+
+demo: setup ## start everything on this machine with the demo model, and ask it something
+	@$(PYTHON) -m deploy.local.demo
+
+test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails
+
+lint: setup ## ruff: rules and format
+	@echo "==> lint (ruff)"
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+
+format: setup ## rewrite the code as ruff wants it
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+types: setup ## mypy --strict
+	@echo "==> types (mypy)"
+	@$(PYTHON) -m mypy
+
+imports: setup ## who may import whom
+	@echo "==> imports (import-linter)"
+	@.venv/bin/lint-imports --no-cache --no-logo
+
+stubs: setup ## regenerate shared/pb from protos
+	@$(PYTHON) -m shared.pb.generate
+
+stubs-check: setup ## shared/pb is what protos generate
+	@echo "==> stubs"
+	@$(PYTHON) -m shared.pb.generate --check
+
+protos: setup ## buf lint
+	@echo "==> protos (buf)"
+	@$(BUF) lint protos
+
+pytest: setup ## the tests alone
+	@echo "==> tests (pytest)"
+	@$(PYTHON) -m pytest
+
+lock: setup ## regenerate requirements.lock from pyproject.toml
+	@sh scripts/lock.sh
+
+clean: ## remove caches and built files; .venv stays
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.uv/*' -prune -exec rm -rf {} +

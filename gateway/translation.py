@@ -1,0 +1,119 @@
+"""Public messages to the services' messages and back. Pure: no calls, no state."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.media import Frames, MediaKind, Medium
+from shared.errors import InternvlError, InvalidRequest
+from shared.pb.internvl.chat.v1 import chat_pb2
+from shared.pb.internvl.common.v1 import visual_pb2
+from shared.pb.internvl.llm.v1 import llm_pb2
+from shared.pb.internvl.vision.v1 import vision_pb2
+
+_VISION_FIELDS = {"max_tile_count": "visual.max_tile_count", "media_id": "id"}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A medium's embedding, as the vision service reports it."""
+
+    embedding: visual_pb2.EmbeddingReference
+    media_id: str
+    cached: bool
+    frame_tile_counts: tuple[int, ...] = ()
+
+    @property
+    def public(self) -> chat_pb2.Media:
+        """As clients see it."""
+        tile_count = self.embedding.tile_count
+        return chat_pb2.Media(
+            id=self.media_id,
+            tile_count=tile_count,
+            token_count=tile_count * self.embedding.tokens_per_tile,
+            embedding_cached=self.cached,
+        )
+
+
+def encode_request(medium: Medium, tenant: str) -> vision_pb2.EncodeRequest:
+    """Asks for a picture's embedding: from its bytes where the request has them, else by id."""
+    assert medium.kind is MediaKind.IMAGE
+    request = vision_pb2.EncodeRequest(tenant=tenant, max_tile_count=medium.max_tile_count)
+    if medium.data is None:
+        request.media_id = medium.id
+    else:
+        request.data = medium.data
+    return request
+
+
+def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoRequest:
+    """Asks for a clip's embedding."""
+    frames = medium.frames or Frames()
+    request = vision_pb2.EncodeVideoRequest(
+        tenant=tenant,
+        max_tile_count=medium.max_tile_count,
+        frames=visual_pb2.VideoOptions(
+            frame_count=frames.count, start_seconds=frames.start_seconds, end_seconds=frames.end_seconds
+        ),
+    )
+    if medium.data is None:
+        request.media_id = medium.id
+    else:
+        request.data = medium.data
+    return request
+
+
+def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse) -> Encoded:
+    """What the vision service answered."""
+    counts = tuple(response.frame_tile_counts) if isinstance(response, vision_pb2.EncodeVideoResponse) else ()
+    return Encoded(response.embedding, response.media_id, response.cached, counts)
+
+
+def at_medium(error: InternvlError, medium: Medium) -> InternvlError:
+    """The vision service's error with the field of the public request it is about."""
+    if isinstance(error, InvalidRequest):
+        inner = _VISION_FIELDS.get(error.field or "", error.field)
+        error.field = f"{medium.field_path}.{inner}" if inner else medium.field_path
+    return error
+
+
+def generate_request(
+    request: chat_pb2.ChatRequest, tenant: str, media: Sequence[Medium], embeddings: Mapping[Medium, Encoded]
+) -> llm_pb2.GenerateRequest:
+    """The conversation with embeddings in place of media. `media` is in the order of the request."""
+    rest = iter(media)
+    messages = [
+        llm_pb2.Message(role=message.role, parts=[_part(part, rest, embeddings) for part in message.parts])
+        for message in request.messages
+    ]
+    assert next(rest, None) is None, "more media than parts that show one"
+    return llm_pb2.GenerateRequest(tenant=tenant, messages=messages, sampling=request.sampling, visual=request.visual)
+
+
+def _part(part: chat_pb2.Part, media: Iterator[Medium], embeddings: Mapping[Medium, Encoded]) -> llm_pb2.Part:
+    if part.HasField("text"):
+        return llm_pb2.Part(text=part.text)
+    found = embeddings[next(media)]
+    if part.HasField("image"):
+        return llm_pb2.Part(image=llm_pb2.VisualPart(embedding=found.embedding, visual=part.image.visual))
+    counts = found.frame_tile_counts
+    visual = part.video.visual
+    return llm_pb2.Part(video=llm_pb2.VisualPart(embedding=found.embedding, frame_tile_counts=counts, visual=visual))
+
+
+def started(response_id: str, model: str, media: Sequence[Encoded]) -> chat_pb2.ChatResponse:
+    """The first event."""
+    return chat_pb2.ChatResponse(
+        started=chat_pb2.Started(response_id=response_id, model=model, media=[medium.public for medium in media])
+    )
+
+
+def delta(event: llm_pb2.Delta) -> chat_pb2.ChatResponse | None:
+    """An event in between, or None where there is nothing a client would see yet."""
+    if not event.text and not event.logprobs:
+        return None
+    return chat_pb2.ChatResponse(delta=chat_pb2.Delta(text=event.text, logprobs=event.logprobs))
+
+
+def finished(event: llm_pb2.Finished, timing: chat_pb2.Timing) -> chat_pb2.ChatResponse:
+    """The last event."""
+    return chat_pb2.ChatResponse(finished=chat_pb2.Finished(reason=event.reason, usage=event.usage, timing=timing))

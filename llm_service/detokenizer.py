@@ -1,0 +1,86 @@
+"""Token ids to text that never splits a character: step 10 of the data's path.
+
+What a chat returns is trimmed, and ends before the first stop string; so besides incomplete characters the stream holds
+back white space at the end, and anything that may yet become a stop string. `<ref>`, `<box>` and `<quad>` stay in.
+"""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+_BYTE_OF: dict[str, int] = {
+    character: byte
+    for byte, character in bytes_to_unicode().items()  # type: ignore[no-untyped-call]
+}
+"""Byte-level vocabularies write each byte as one printable character."""
+
+
+class Detokenizer:
+    """Text of one reply. Feed tokens with `add`; `finish` gives what was held back."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=False)
+        self._undecoded: list[int] = []
+        """Tokens whose characters are not complete yet."""
+        self._stop = [text for text in stop if text]
+        self._held = ""
+        self._has_begun = False
+        self.is_stopped = False
+        """Whether a stop string was met: no more text will come."""
+
+    def add(self, token_id: int) -> str:
+        """Text that has become certain; often empty, never half a character."""
+        self._undecoded.append(token_id)
+        text = self._stream.step(self._tokenizer, token_id)
+        if text is None:
+            return ""
+        self._undecoded.clear()
+        return self._take(text)
+
+    def finish(self) -> str:
+        """What was held back and belongs to the reply: no white space, no incomplete character."""
+        if self._undecoded:
+            text = self._tokenizer.decode(self._undecoded, skip_special_tokens=False)
+            self._held += text.rstrip("\ufffd")
+        return self._take("", is_last=True)
+
+    def _take(self, text: str, *, is_last: bool = False) -> str:
+        if self.is_stopped:
+            return ""
+        self._held += text
+        if not self._has_begun:
+            self._held = self._held.lstrip()
+        end = self._stop_start()
+        if end is not None:
+            self.is_stopped = is_last = True
+            self._held = self._held[:end]
+        certain = len(self._held) if is_last else len(self._held) - self._possible_stop_length()
+        certain = len(self._held[:certain].rstrip())
+        text, self._held = self._held[:certain], "" if is_last else self._held[certain:]
+        self._has_begun = self._has_begun or bool(text)
+        return text
+
+    def _stop_start(self) -> int | None:
+        starts = [start for start in map(self._held.find, self._stop) if start >= 0]
+        return min(starts, default=None)
+
+    def _possible_stop_length(self) -> int:
+        """Length of the longest end of the held text that a stop string begins with."""
+        longest = 0
+        for stop in self._stop:
+            for length in range(min(len(stop) - 1, len(self._held)), longest, -1):
+                if self._held.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
+
+
+def token_bytes(tokenizer: Tokenizer, token_id: int) -> bytes:
+    """The bytes a token stands for, which need not be whole characters."""
+    piece = tokenizer.id_to_token(token_id) or ""
+    if all(character in _BYTE_OF for character in piece):
+        return bytes(_BYTE_OF[character] for character in piece)
+    return piece.encode()

@@ -1,0 +1,115 @@
+"""What the rest of the service knows of an engine. Small enough that another engine can stand behind it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+
+from llm_service.positions import VisualSpan
+
+LoadRows = Callable[[int, int], Awaitable[torch.Tensor]]
+"""Rows [first, last) of an image's visual tokens, (last - first, D) on the CPU. Its errors reach the one who asked."""
+
+
+@dataclass(frozen=True)
+class VisualInput:
+    """The visual tokens of one image, and how to get their embeddings if they are needed."""
+
+    span: VisualSpan
+    key: str
+    """What the rows are: with the increment it identifies them in the prefix cache."""
+    first_row: int
+    """Row of `key` that the span starts with: frames of a clip share a key."""
+    load: LoadRows
+
+
+@dataclass(frozen=True)
+class SamplingParameters:
+    """How the next token is chosen; every field has its final value."""
+
+    seed: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_logprob_count: int | None = None
+    """None: no log-probabilities."""
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """A prompt ready to run."""
+
+    tenant: str
+    prompt_ids: list[int]
+    """Visual slots hold the image token's id; their content is in `visuals`."""
+    visuals: tuple[VisualInput, ...]
+    sampling: SamplingParameters
+    max_tokens: int
+    """The reply ends with FinishReason.LENGTH after so many tokens."""
+    stop_token_ids: frozenset[int]
+    """The reply ends with FinishReason.STOP at any of these."""
+    resume_ids: list[int] = field(default_factory=list)
+    """Tokens of the reply that exist already, fewer than max_tokens; max_tokens and token indices count them."""
+
+
+class FinishReason(Enum):
+    """Why an engine stopped."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """Log-probability of a token, before temperature and filters."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One token of the reply. A stop token is reported, as the last one, with FinishReason.STOP."""
+
+    token_id: int
+    finish: FinishReason | None
+    cached_token_count: int
+    """Tokens of the prompt whose keys and values were there already."""
+    logprob: Logprob | None = None
+    alternatives: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What an engine holds right now."""
+
+    waiting_count: int
+    running_count: int
+    page_count: int
+    used_page_count: int
+    """Pages that sequences hold; cached pages nobody holds are free."""
+
+
+class Engine(ABC):
+    """Runs many requests at once."""
+
+    @abstractmethod
+    def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
+        """Tokens as they are made. Closing the iterator stops the request and frees what it held within a step.
+
+        Raises QueueFull, PromptTooLong, whatever `load` raises, or Unavailable if the engine has died.
+        """
+
+    @abstractmethod
+    def status(self) -> EngineStatus:
+        """What is held now; all zero but page_count when idle."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Fails what is running with Draining and gives everything back."""

@@ -1,0 +1,32 @@
+"""A plan through the model: the only part of the engine that holds the model and the cache."""
+
+from collections.abc import Sequence as Ordered
+
+import torch
+
+from llm_service.engine.batch import make_batch
+from llm_service.engine.scheduler import Chunk
+from llm_service.model.language import LanguageModel
+
+
+class Runner:
+    """Runs one step at a time, in one thread."""
+
+    def __init__(self, model: LanguageModel, *, page_count: int, page_size: int) -> None:
+        self._model = model
+        self._page_size = page_size
+        self._cache = model.new_cache(page_count, page_size)
+
+    def run(self, chunks: Ordered[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
+        """Computes the chunks; returns those that want a token and their logits, float32 (S, K)."""
+        batch = make_batch(chunks, self._page_size, self._model.device)
+        logits = self._model.forward(
+            token_ids=batch.token_ids,
+            positions=batch.positions,
+            visual_slots=batch.visual_slots,
+            visual_rows=batch.visual_rows,
+            sampled_slots=batch.sampled_slots,
+            cache=self._cache,
+            context=batch.context,
+        )
+        return batch.sampled, logits

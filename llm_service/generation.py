@@ -1,0 +1,201 @@
+"""One request end to end: conversation -> prompt -> positions -> engine -> text."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+
+from tokenizers import Tokenizer
+
+from llm_service.conversation import Auto, Message, Visual
+from llm_service.detokenizer import Detokenizer
+from llm_service.embeddings import EmbeddingLoader
+from llm_service.engine.interface import (
+    Engine,
+    EngineRequest,
+    FinishReason,
+    GeneratedToken,
+    SamplingParameters,
+    VisualInput,
+)
+from llm_service.positions import INCREMENTS, TICKS, VisualSpan
+from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
+from shared.errors import BadOption, PromptTooLong
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What the servicer hands over, checked field by field."""
+
+    tenant: str
+    messages: Sequence[Message]
+    sampling: SamplingParameters
+    max_tokens: int | None
+    """None: the server's default, or what is left of the window if that is less."""
+    stop: Sequence[str]
+    resume_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Started:
+    """The prompt is accepted."""
+
+    prompt_token_count: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """More of the reply."""
+
+    text: str
+    token: GeneratedToken | None
+    """None for text that was held back when the reply ended."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How the reply ended."""
+
+    reason: FinishReason
+    prompt_token_count: int
+    cached_token_count: int
+    visual_token_count: int
+    completion_token_count: int
+    """Without the stop token."""
+    increments: tuple[int, ...]
+    """Ticks per visual token of each picture and clip, in order."""
+
+
+Event = Started | Delta | Finished
+
+
+@dataclass(frozen=True)
+class GenerationLimits:
+    """Of one model and operator."""
+
+    max_positions: int
+    """Trained window."""
+    default_max_tokens: int
+    """Tokens of a reply that names no limit."""
+
+
+class Generator:
+    """Answers conversations with one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: PromptBuilder,
+        tokenizer: Tokenizer,
+        embeddings: EmbeddingLoader,
+        limits: GenerationLimits,
+    ) -> None:
+        self._engine = engine
+        self._prompts = prompts
+        self._tokenizer = tokenizer
+        self._embeddings = embeddings
+        self._limits = limits
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event]:
+        """One Started, Deltas, one Finished. Closing it stops the engine's work for it.
+
+        Raises PromptTooLong, BadOption, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
+        """
+        prompt = self._prompts.build(request.messages)
+        visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
+        fitted = fit(prompt, visuals, request.max_tokens, self._limits)
+        self._check_resume_ids(request.resume_ids, fitted.max_tokens)
+        yield Started(len(prompt.token_ids), request.sampling.seed)
+
+        text = Detokenizer(self._tokenizer, request.stop)
+        for token_id in request.resume_ids:
+            text.add(token_id)
+        completion_count, cached_count, reason = len(request.resume_ids), 0, FinishReason.LENGTH
+        if completion_count < fitted.max_tokens:
+            async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as tokens:
+                async for token in tokens:
+                    cached_count = token.cached_token_count
+                    if token.finish is FinishReason.STOP:
+                        reason = FinishReason.STOP
+                        break
+                    completion_count += 1
+                    yield Delta(text.add(token.token_id), token)
+                    if text.is_stopped:
+                        reason = FinishReason.STOP
+                        break
+        if rest := text.finish():
+            yield Delta(rest, None)
+        yield Finished(
+            reason=reason,
+            prompt_token_count=len(prompt.token_ids),
+            cached_token_count=cached_count,
+            visual_token_count=sum(visual.token_count for visual in visuals),
+            completion_token_count=completion_count,
+            increments=tuple(fitted.increments[visual] for visual in visuals),
+        )
+
+    def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: "Fit") -> EngineRequest:
+        return EngineRequest(
+            tenant=request.tenant,
+            prompt_ids=prompt.token_ids,
+            visuals=tuple(self._visual_input(placed, fitted) for placed in prompt.frames),
+            sampling=request.sampling,
+            max_tokens=fitted.max_tokens,
+            stop_token_ids=frozenset({self._prompts.stop_token_id}),
+            resume_ids=request.resume_ids,
+        )
+
+    def _visual_input(self, placed: PlacedFrame, fitted: "Fit") -> VisualInput:
+        frame = placed.frame
+        return VisualInput(
+            span=VisualSpan(placed.start, frame.token_count, fitted.increments[frame.visual]),
+            key=frame.visual.key,
+            first_row=frame.first_tile * frame.visual.tokens_per_tile,
+            load=partial(self._embeddings.load, frame.visual),
+        )
+
+    def _check_resume_ids(self, resume_ids: Sequence[int], max_tokens: int) -> None:
+        if len(resume_ids) > max_tokens:
+            raise BadOption(
+                f"{len(resume_ids)} resume tokens are more than max_tokens = {max_tokens}", field="resume_token_ids"
+            )
+        vocabulary = self._tokenizer.get_vocab_size()
+        if not all(0 <= token_id < vocabulary and token_id != self._prompts.stop_token_id for token_id in resume_ids):
+            raise BadOption("resume tokens must be tokens of a reply", field="resume_token_ids")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a prompt lies in the window."""
+
+    increments: dict[Visual, int]
+    """Ticks per visual token."""
+    max_tokens: int
+
+
+def fit(prompt: Prompt, visuals: Sequence[Visual], max_tokens: int | None, limits: GenerationLimits) -> Fit:
+    """Settles `auto` increments and the length of the reply. Raises PromptTooLong with the numbers.
+
+    `auto` becomes the largest increment with which prompt and reply fit the window; pictures that name one keep it.
+    """
+    wanted = limits.default_max_tokens if max_tokens is None else max_tokens
+    is_auto = any(visual.increment is Auto.AUTO for visual in visuals)
+    for auto in INCREMENTS if is_auto else INCREMENTS[:1]:
+        increments = {visual: auto if isinstance(visual.increment, Auto) else visual.increment for visual in visuals}
+        left = limits.max_positions - _position_count(prompt, increments)
+        if wanted <= left:
+            return Fit(increments, wanted)
+    if max_tokens is None and left > 0:
+        return Fit(increments, left)
+    raise PromptTooLong(
+        f"the prompt takes {limits.max_positions - left} positions and the reply {wanted}, "
+        f"the window has {limits.max_positions}",
+    )
+
+
+def _position_count(prompt: Prompt, increments: dict[Visual, int]) -> int:
+    """Whole positions of a prompt: one a text token, and what its frames advance, rounded up."""
+    counts = [(placed.frame.token_count, increments[placed.frame.visual]) for placed in prompt.frames]
+    text_count = len(prompt.token_ids) - sum(count for count, _ in counts)
+    return text_count + sum(-(-count * increment // TICKS) for count, increment in counts)

@@ -1,0 +1,56 @@
+"""A checkpoint's language tensors into the decoder, one at a time; vision tensors are not touched."""
+
+from collections.abc import Callable
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from llm_service.model.attention import PAGED_ATTENTION
+from llm_service.model.language import LanguageModel
+from llm_service.model.rotary import FractionalRotary
+from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint, CheckpointInvalid
+from shared.model_config import ModelConfig
+
+Progress = Callable[[int, int], None]
+"""Told (bytes loaded, bytes in all)."""
+
+
+def load_language_model(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> LanguageModel:
+    """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes."""
+    decoder = _empty_decoder(config, dtype)
+    wanted = dict(decoder.named_parameters())
+    found = {name.removeprefix(LANGUAGE_PREFIXES[0]) for name in checkpoint.names(*LANGUAGE_PREFIXES)}
+    if found != set(wanted):
+        missing, surplus = sorted(set(wanted) - found), sorted(found - set(wanted))
+        raise CheckpointInvalid(
+            f"language model: {len(missing)} tensors missing {missing[:3]}, {len(surplus)} unknown {surplus[:3]}"
+        )
+    loaded, total = 0, checkpoint.byte_count(*LANGUAGE_PREFIXES)
+    for name, tensor in checkpoint.tensors(*LANGUAGE_PREFIXES):
+        own = name.removeprefix(LANGUAGE_PREFIXES[0])
+        if tensor.shape != wanted[own].shape:
+            raise CheckpointInvalid(f"{name} is {tuple(tensor.shape)}, config.json says {tuple(wanted[own].shape)}")
+        _assign(decoder, own, tensor.to(device=device, dtype=dtype))
+        loaded += tensor.nbytes
+        progress(loaded, total)
+    decoder.base_model.rotary_emb = FractionalRotary.from_config(decoder.config, device)
+    decoder.train(False)
+    return LanguageModel(decoder)
+
+
+def _empty_decoder(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The decoder without memory behind its weights."""
+    fields = dict(config.language)
+    transformers_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    with torch.device("meta"):
+        decoder: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            transformers_config, dtype=dtype, attn_implementation=PAGED_ATTENTION
+        )
+    return decoder
+
+
+def _assign(decoder: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(decoder.get_submodule(path), leaf, torch.nn.Parameter(tensor, requires_grad=False))

@@ -1,0 +1,186 @@
+"""Conversation to prompt: token ids, and where the visual tokens are. Step 6 of the data's path.
+
+The template is internvl2_5. Images are placed by structure, and text is tokenized with special tokens disabled, so
+that nothing a user writes becomes a control token or steals an image's place; on any other text the prompt equals
+that of OpenGVLab's `chat()`.
+
+    <|im_start|>system\\n{system}<|im_end|>\\n<|im_start|>user\\n{parts}<|im_end|>\\n<|im_start|>assistant\\n
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from transformers import PreTrainedTokenizerBase
+
+from llm_service.conversation import Message, Role, Visual
+
+
+class TokenizerUnsupported(ValueError):
+    """A tokenizer without InternVL's control tokens."""
+
+
+class Control(Enum):
+    """Tokens that only the template writes."""
+
+    TURN_START = "<|im_start|>"
+    TURN_END = "<|im_end|>"
+    IMAGE_START = "<img>"
+    IMAGE_END = "</img>"
+    IMAGE_TOKEN = "<IMG_CONTEXT>"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One `<img>...</img>` block: a picture, or one frame of a clip."""
+
+    visual: Visual
+    first_tile: int
+    """Of the visual's tiles."""
+    tile_count: int
+
+    @property
+    def token_count(self) -> int:
+        return self.tile_count * self.visual.tokens_per_tile
+
+
+Segment = str | Control | Frame
+
+
+@dataclass(frozen=True)
+class PlacedFrame:
+    """A frame whose visual tokens start at prompt index `start`."""
+
+    frame: Frame
+    start: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads."""
+
+    token_ids: list[int]
+    frames: tuple[PlacedFrame, ...]
+
+
+class PromptBuilder:
+    """Renders conversations for one tokenizer and one default system message."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_message: str) -> None:
+        self._tokenizer = tokenizer
+        self._system_message = system_message
+        self._ids = {control: _control_id(tokenizer, control) for control in Control}
+
+    @property
+    def stop_token_id(self) -> int:
+        """The only token that ends a reply, whatever config.json calls eos."""
+        return self._ids[Control.TURN_END]
+
+    def build(self, messages: Sequence[Message]) -> Prompt:
+        """The prompt that asks for an answer to the last message."""
+        token_ids: list[int] = []
+        frames: list[PlacedFrame] = []
+        for segment in _merged(render(messages, self._system_message)):
+            match segment:
+                case str():
+                    token_ids += self._tokenize(segment)
+                case Control():
+                    token_ids.append(self._ids[segment])
+                case Frame():
+                    token_ids.append(self._ids[Control.IMAGE_START])
+                    frames.append(PlacedFrame(segment, len(token_ids)))
+                    token_ids += [self._ids[Control.IMAGE_TOKEN]] * segment.token_count
+                    token_ids.append(self._ids[Control.IMAGE_END])
+        return Prompt(token_ids, tuple(frames))
+
+    def _tokenize(self, text: str) -> list[int]:
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
+
+
+def render(messages: Sequence[Message], system_message: str) -> Iterator[Segment]:
+    """The template's segments. A first message of the system replaces the default system message."""
+    if messages and messages[0].role is Role.SYSTEM:
+        system_message = "".join(part for part in messages[0].parts if isinstance(part, str))
+        messages = messages[1:]
+    yield from _turn(Role.SYSTEM, (system_message,))
+    for message, parts in zip(messages, lay_out(messages), strict=True):
+        if any(parts):
+            yield from _turn(message.role, parts)
+        else:  # of an empty turn the reference writes the header only
+            yield from (Control.TURN_START, f"{message.role.value}\n")
+    yield from (Control.TURN_START, f"{Role.ASSISTANT.value}\n")
+
+
+def lay_out(messages: Sequence[Message]) -> list[tuple[str | Frame, ...]]:
+    """The text and frames of each message, with the line breaks and labels the models were trained with.
+
+    - An image inside a line of text stays there: "Look at <image> and answer.".
+    - Any other image has a line of its own: "<image>\\nWhat is this?", "What is this?\\n<image>".
+    - Images without text between them are labelled, counting over the conversation: "Image-1: <image>\\n".
+    - A clip is its frames: "Frame1: <image>\\nFrame2: <image>\\n".
+    """
+    laid_out = []
+    picture_count = 0
+    for message in messages:
+        laid_out.append(tuple(_lay_out_parts(message.parts, picture_count)))
+        picture_count += sum(isinstance(part, Visual) and not part.is_clip for part in message.parts)
+    return laid_out
+
+
+def _lay_out_parts(parts: Sequence[str | Visual], picture_count: int) -> Iterator[str | Frame]:
+    at_line_start = True
+    neighbours = zip((None, *parts[:-1]), parts, (*parts[1:], None), strict=True)
+    for before, part, after in neighbours:
+        if isinstance(part, str):
+            yield part
+            at_line_start = part.endswith("\n") if part else at_line_start
+            continue
+        if not at_line_start and (part.is_clip or not isinstance(after, str)):
+            yield "\n"
+            at_line_start = True
+        picture_count += not part.is_clip
+        is_labelled = at_line_start and (isinstance(before, Visual) or isinstance(after, Visual))
+        yield from _lines(part, f"Image-{picture_count}: " if is_labelled else "")
+        text_goes_on = isinstance(after, str) and after.startswith("\n")
+        if at_line_start and after is not None and not text_goes_on:
+            yield "\n"
+        else:
+            at_line_start = False
+
+
+def _lines(visual: Visual, label: str) -> Iterator[str | Frame]:
+    """A picture behind its label, or the frames of a clip, a line each; the last line is not ended."""
+    first_tile = 0
+    for index, tile_count in enumerate(visual.frame_tile_counts):
+        if visual.is_clip:
+            label = f"Frame{index + 1}: " if index == 0 else f"\nFrame{index + 1}: "
+        yield label
+        yield Frame(visual, first_tile, tile_count)
+        first_tile += tile_count
+
+
+def _turn(role: Role, parts: Sequence[str | Frame]) -> Iterator[Segment]:
+    yield from (Control.TURN_START, f"{role.value}\n", *parts, Control.TURN_END, "\n")
+
+
+def _merged(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Joins neighbouring texts: a tokenizer must see each run between control tokens whole."""
+    text = ""
+    for segment in segments:
+        if isinstance(segment, str):
+            text += segment
+            continue
+        if text:
+            yield text
+        text = ""
+        yield segment
+    if text:
+        yield text
+
+
+def _control_id(tokenizer: PreTrainedTokenizerBase, control: Control) -> int:
+    token_id = tokenizer.convert_tokens_to_ids(control.value)
+    if not isinstance(token_id, int) or tokenizer.convert_ids_to_tokens(token_id) != control.value:
+        raise TokenizerUnsupported(f"the tokenizer has no token {control.value}")
+    return token_id

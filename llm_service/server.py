@@ -1,0 +1,100 @@
+"""Puts the LLM service together and runs it."""
+
+import asyncio
+import logging
+import sys
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from llm_service.embeddings import EmbeddingLoader
+from llm_service.engine.engine import TorchEngine
+from llm_service.engine.scheduler import SchedulerLimits
+from llm_service.generation import GenerationLimits, Generator
+from llm_service.model.language import LanguageModel, page_bytes
+from llm_service.model.loading import load_language_model
+from llm_service.positions import increment_ticks
+from llm_service.prompt import PromptBuilder
+from llm_service.servicer import LlmServicer
+from llm_service.settings import LlmSettings
+from shared.checkpoint import Checkpoint, resolve_folder
+from shared.embedding_store import EmbeddingStore
+from shared.model_config import ModelConfig
+from shared.pb.internvl.common.v1 import visual_pb2
+from shared.pb.internvl.llm.v1 import llm_pb2_grpc
+from shared.rpc import Server
+from shared.telemetry import LoadingLog, configure_logging
+from shared.value_store import RedisStore
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """The command `internvl-llm`. Exits with 2 and one line when it cannot start."""
+    settings = LlmSettings.from_command_line()
+    configure_logging(settings.service, settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except (ValueError, OSError, RuntimeError) as error:
+        log.critical("cannot serve", extra={"cause": str(error)})
+        sys.exit(2)
+
+
+async def serve(settings: LlmSettings) -> None:
+    """Loads, serves, drains."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    server = Server(settings)
+    checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
+    config = ModelConfig.from_folder(checkpoint.folder)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
+    prompts = PromptBuilder(tokenizer, config.system_message)
+    model = _load_model(settings, checkpoint, config)
+    engine = _start_engine(settings, model)
+    store = EmbeddingStore(
+        RedisStore(settings.redis_url.get_secret_value()),
+        embedding_seconds=settings.embedding_seconds,
+        media_seconds=settings.embedding_seconds,
+    )
+    embeddings = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=settings.max_message_bytes)
+    limits = GenerationLimits(config.max_positions, settings.default_max_tokens)
+    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, limits)
+    servicer = LlmServicer(
+        generator,
+        tokenizer.backend_tokenizer,
+        _model_info(settings, checkpoint, config),
+        default_increment=increment_ticks(settings.default_increment),
+    )
+    llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
+    try:
+        await server.run("internvl.llm.v1.LlmService")
+    finally:
+        await engine.close()
+        await embeddings.close()
+        await store.close()
+
+
+def _load_model(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> LanguageModel:
+    device_name = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device_name)
+    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
+    dtype = automatic if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    return load_language_model(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("language model"))
+
+
+def _start_engine(settings: LlmSettings, model: LanguageModel) -> TorchEngine:
+    page_count = settings.cache_bytes // page_bytes(model.config, settings.page_size, model.dtype)
+    limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
+    return TorchEngine(model, page_count=page_count, page_size=settings.page_size, limits=limits)
+
+
+def _model_info(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> visual_pb2.ModelInfo:
+    return visual_pb2.ModelInfo(
+        model=settings.public_model_name,
+        revision=settings.revision,
+        fingerprint=checkpoint.pairing_fingerprint(),
+        hidden_size=config.hidden_size,
+        tokens_per_tile=config.tokens_per_tile,
+        max_tile_count=config.max_tile_count,
+        max_positions=config.max_positions,
+    )

@@ -1,0 +1,35 @@
+"""What an operator can set: `internvl-llm --help`, or INTERNVL_LLM_... in the environment."""
+
+from typing import ClassVar
+
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import ModelSettings
+
+
+class LlmSettings(ModelSettings):
+    """Settings of the LLM service."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERNVL_LLM_")
+    service: ClassVar[str] = "llm"
+
+    port: int = 50052
+    """Port to listen on; 0 lets the system choose."""
+    threads: int = 0
+    """CPU threads of the model; 0 leaves it to PyTorch."""
+    cache_bytes: int = 1 << 30
+    """Memory for keys and values."""
+    page_size: int = 16
+    """Tokens of one page of the cache."""
+    tokens_per_step: int = 512
+    """Most tokens of one step: larger is faster for long prompts, smaller is smoother for those that decode."""
+    max_running: int = 64
+    """Most requests in one step."""
+    max_waiting: int = 256
+    """Most requests that have not started; beyond that, RESOURCE_EXHAUSTED."""
+    default_max_tokens: int = 1024
+    """Tokens of a reply whose request names no limit."""
+    default_increment: float = 1.0
+    """Position increment of images whose request names none; 1 as in the released models."""
+    embedding_seconds: float = 24 * 3600.0
+    """Life of an embedding since its last use; the same as the vision service's."""

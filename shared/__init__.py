@@ -1,0 +1,1 @@
+"""What more than one service needs: contracts, checkpoints, the embedding store, errors. No torch, no service."""

@@ -1,0 +1,187 @@
+"""What every gRPC server and channel here has: limits, TLS, health, reflection, statuses, request ids, drain.
+
+    server = Server(settings)
+    add_VisionServiceServicer_to_server(servicer, server.grpc)
+    await server.run("internvl.vision.v1.VisionService")
+
+An exception of shared/errors.py leaves a handler as its status. Any other leaves as INTERNAL with an error id, and its
+traceback goes to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, NoReturn
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from shared import errors
+from shared.channel import channel_options
+from shared.channel import open_channel as open_channel
+from shared.settings import ServiceSettings
+from shared.status import DETAILS_KEY, status_code, to_status
+from shared.telemetry import REQUEST_ID_KEY, enter_request
+
+log = logging.getLogger(__name__)
+_QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
+
+
+class Server:
+    """A grpc.aio server with what all services share. Add servicers to `grpc`, then `run`."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self._health = health.aio.HealthServicer()
+        options = [
+            *channel_options(settings.max_message_bytes),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+        self.grpc = grpc.aio.server(interceptors=[_Boundary()], options=options)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        self.port = self._bind()
+
+    async def set_serving(self, services: Sequence[str], *, serving: bool) -> None:
+        """Answers health checks for the services, and for the server as a whole."""
+        status = health_pb2.HealthCheckResponse
+        for name in ("", *services):
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
+
+    async def run(self, *services: str, healthy: bool = True) -> None:
+        """Serves until SIGTERM or SIGINT, then drains: health turns, new calls are refused, those in flight end.
+
+        Not `healthy`: health checks fail until `set_serving` says otherwise.
+        """
+        names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self.grpc)
+        await self.grpc.start()
+        await self.set_serving(services, serving=healthy)
+        log.info("serving", extra={"address": f"{self._settings.host}:{self.port}"})
+        await _stop_signal()
+        log.info("draining", extra={"seconds": self._settings.drain_seconds})
+        await self._health.enter_graceful_shutdown()
+        await self.grpc.stop(self._settings.drain_seconds)
+        log.info("stopped")
+
+    def _bind(self) -> int:
+        address = f"{self._settings.host}:{self._settings.port}"
+        certificate, key = self._settings.tls_certificate, self._settings.tls_key
+        if certificate is None or key is None:
+            return self.grpc.add_insecure_port(address)
+        authority = self._settings.tls_client_ca
+        credentials = grpc.ssl_server_credentials(
+            [(key.read_bytes(), certificate.read_bytes())],
+            root_certificates=authority.read_bytes() if authority else None,
+            require_client_auth=authority is not None,
+        )
+        return self.grpc.add_secure_port(address, credentials)
+
+
+class _Boundary(grpc.aio.ServerInterceptor):
+    """Enters the request's ids, translates exceptions, logs the outcome. Wraps handlers of every kind."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Any = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        if handler is None or method.startswith(_QUIET_PREFIXES):
+            return handler
+        for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
+            inner = getattr(handler, kind)
+            if inner is not None:
+                wrap = _answering if kind.endswith("unary") else _streaming
+                make = getattr(grpc, f"{kind}_rpc_method_handler")
+                return make(wrap(method, inner), handler.request_deserializer, handler.response_serializer)
+        return handler
+
+
+def _answering(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(inner)
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        call = _Call(method, context)
+        try:
+            await call.begin()
+            response = await inner(request, context)
+            call.log_end("OK")
+            return response
+        except asyncio.CancelledError:
+            call.log_end("CANCELLED")
+            raise
+        except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
+            await call.fail(error)
+
+    return handle
+
+
+def _streaming(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    assert inspect.isasyncgenfunction(inner), f"{method} must be an async generator"
+
+    @functools.wraps(inner)
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        call = _Call(method, context)
+        events = inner(request, context)
+        try:
+            await call.begin()
+            async for event in events:
+                yield event
+            call.log_end("OK")
+        except (asyncio.CancelledError, GeneratorExit):
+            call.log_end("CANCELLED")
+            raise
+        except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
+            await call.fail(error)
+        finally:
+            await events.aclose()
+
+    return handle
+
+
+class _Call:
+    """One call's way in and out."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._method = method
+        self._context = context
+        self._started = time.monotonic()
+
+    async def begin(self) -> None:
+        request_id = enter_request(tuple(self._context.invocation_metadata() or ()))
+        await self._context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))
+
+    async def fail(self, error: Exception) -> NoReturn:
+        """Ends the call with the error's status."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        known = error if isinstance(error, errors.InternvlError) else self._unexpected(error)
+        self.log_end(status_code(known).name, reason=known.reason())
+        details = ((DETAILS_KEY, to_status(known).SerializeToString()),)
+        await self._context.abort(status_code(known), known.message, trailing_metadata=details)
+
+    def _unexpected(self, error: Exception) -> errors.Internal:
+        error_id = uuid.uuid4().hex[:12]
+        log.error("uncaught", exc_info=error, extra={"error_id": error_id, "method": self._method})
+        return errors.Internal.with_id(error_id)
+
+    def log_end(self, status: str, **extra: str) -> None:
+        seconds = round(time.monotonic() - self._started, 4)
+        log.info("call", extra={"method": self._method, "status": status, "seconds": seconds, **extra})
+
+
+async def _stop_signal() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

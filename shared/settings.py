@@ -1,0 +1,93 @@
+"""Where the environment and the command line are read, and nowhere else.
+
+Each service derives one frozen class from ServiceSettings, with its own variable prefix (INTERNVL_VISION_,
+INTERNVL_LLM_, INTERNVL_GATEWAY_). A variable with a service's prefix that its class does not know, or an INTERNVL_
+variable of no known prefix, is refused: a typing mistake must not silently mean the default.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import SecretStr, model_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+PREFIXES = ("INTERNVL_VISION_", "INTERNVL_LLM_", "INTERNVL_GATEWAY_", "INTERNVL_CLI_")
+MEBIBYTE = 1 << 20
+
+
+class ServiceSettings(BaseSettings):
+    """What every service has."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, cli_kebab_case=True)
+    service: ClassVar[str]
+    """Name in logs."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a pod."""
+    port: int
+    """Port to listen on; 0 lets the system choose."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    max_message_bytes: int = 64 * MEBIBYTE
+    """Largest gRPC message, both ways; larger media go through chunked uploads."""
+    drain_seconds: float = 30.0
+    """How long requests in flight may take after SIGTERM."""
+    tls_certificate: Path | None = None
+    """PEM file of this server's certificate chain; with tls_key switches TLS on."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM file of the authority clients must be signed by (mTLS)."""
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        return self
+
+    @classmethod
+    def from_command_line(cls, arguments: list[str] | None = None) -> Self:
+        """Flags over environment over defaults. Exits with a usage message on a bad flag."""
+        cls.refuse_unknown_variables()
+        source = CliSettingsSource[Any](
+            cls, cli_parse_args=arguments if arguments is not None else True, cli_prog_name=f"internvl-{cls.service}"
+        )
+        return cls(_cli_settings_source=source)  # type: ignore[call-arg]
+
+    @classmethod
+    def refuse_unknown_variables(cls) -> None:
+        """Raises ValueError that names the variables nobody reads."""
+        own = str(cls.model_config["env_prefix"])
+        known = {f"{own}{name.upper()}" for name in cls.model_fields}
+        strangers = [
+            name
+            for name in sorted(os.environ)
+            if (name.startswith(own) and name not in known)
+            or (name.startswith("INTERNVL_") and not name.startswith(PREFIXES))
+        ]
+        if strangers:
+            raise ValueError(f"unknown environment variables: {', '.join(strangers)}")
+
+
+class ModelSettings(ServiceSettings):
+    """What both model services have."""
+
+    model: str
+    """Folder of an InternVL3 checkpoint, or its name on the model hub."""
+    model_name: str = ""
+    """Name clients see; default: the last part of `model`."""
+    revision: str = ""
+    """Revision of the checkpoint; for a hub name also the one downloaded. Part of the embedding key."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, cuda:1 ..."""
+    dtype: str = "auto"
+    """auto (bfloat16 on CUDA, float32 on CPU), bfloat16, float16 or float32."""
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """redis://, rediss:// or unix://, with user and password if needed."""
+
+    @property
+    def public_model_name(self) -> str:
+        return self.model_name or Path(self.model).name
