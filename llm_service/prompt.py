@@ -1,12 +1,13 @@
 """Conversation to prompt: token ids, and where the visual tokens are. Step 6 of the data's path.
 
-The template is internvl2_5. Images are placed by structure, and text is tokenized with special tokens disabled, so
-that nothing a user writes becomes a control token or steals an image's place; on any other text the prompt equals
-that of OpenGVLab's `chat()`.
+The template is internvl2_5. Images are placed by structure, and text is tokenized with special tokens disabled but for
+the tags of grounding, so that nothing a user writes ends a turn or steals an image's place; on any other text the
+prompt equals that of OpenGVLab's `chat()`.
 
     <|im_start|>system\\n{system}<|im_end|>\\n<|im_start|>user\\n{parts}<|im_end|>\\n<|im_start|>assistant\\n
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,11 @@ from enum import Enum
 from transformers import PreTrainedTokenizerBase
 
 from llm_service.conversation import Message, Role, Visual
+
+
+GROUNDING_TAGS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
+"""Tokens a user may write: they mark regions and phrases, and give no control over the conversation."""
+_GROUNDING = re.compile(f"({'|'.join(GROUNDING_TAGS)})")
 
 
 class TokenizerUnsupported(ValueError):
@@ -70,6 +76,8 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._system_message = system_message
         self._ids = {control: _control_id(tokenizer, control) for control in Control}
+        known = tokenizer.get_added_vocab()
+        self._grounding_ids = {tag: known[tag] for tag in GROUNDING_TAGS if tag in known}
 
     @property
     def stop_token_id(self) -> int:
@@ -94,8 +102,14 @@ class PromptBuilder:
         return Prompt(token_ids, tuple(frames))
 
     def _tokenize(self, text: str) -> list[int]:
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)
-        return list(encoded["input_ids"])
+        token_ids: list[int] = []
+        for piece in _GROUNDING.split(text):
+            if piece in self._grounding_ids:
+                token_ids.append(self._grounding_ids[piece])
+            elif piece:
+                encoded = self._tokenizer(piece, add_special_tokens=False, split_special_tokens=True)
+                token_ids += encoded["input_ids"]
+        return token_ids
 
 
 def render(messages: Sequence[Message], system_message: str) -> Iterator[Segment]:
@@ -130,8 +144,8 @@ def lay_out(messages: Sequence[Message]) -> list[tuple[str | Frame, ...]]:
 
 def _lay_out_parts(parts: Sequence[str | Visual], picture_count: int) -> Iterator[str | Frame]:
     at_line_start = True
-    neighbours = zip((None, *parts[:-1]), parts, (*parts[1:], None), strict=True)
-    for before, part, after in neighbours:
+    padded = (None, *parts, None)
+    for before, part, after in zip(padded, parts, padded[2:], strict=False):
         if isinstance(part, str):
             yield part
             at_line_start = part.endswith("\n") if part else at_line_start

@@ -63,8 +63,8 @@ class Server:
         """
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.grpc)
-        await self.grpc.start()
         await self.set_serving(services, serving=healthy)
+        await self.grpc.start()
         log.info("serving", extra={"address": f"{self._settings.host}:{self.port}"})
         await _stop_signal()
         log.info("draining", extra={"seconds": self._settings.drain_seconds})

@@ -165,9 +165,9 @@ class Scheduler:
             return 0
         missing = pages_for(sequence.computed_count + wanted, self._page_size) - len(sequence.pages)
         while self.pages.available_count < missing:
-            if not may_preempt:
+            victim = self._victim(sequence, may_preempt=may_preempt)
+            if victim is None:
                 return 0
-            victim = self._victim()
             self._preempt(plan, victim)
             if victim is sequence:
                 return 0
@@ -184,10 +184,16 @@ class Scheduler:
         victim.was_preempted = True
         self.remove(victim)
 
-    def _victim(self) -> Sequence:
-        """Who gives up its pages: the last of those that wait and hold some, else the latest arrival that runs."""
+    def _victim(self, needy: Sequence, *, may_preempt: bool) -> Sequence | None:
+        """Who gives up its pages: the last of those that wait and hold some, else the latest arrival that runs.
+
+        One that is about to start takes nothing from others, unless nothing runs: somebody must.
+        """
+        if not may_preempt and self._running:
+            return None
         waiting = (sequence for queue in reversed(self._waiting.values()) for sequence in reversed(queue))
-        return next((sequence for sequence in waiting if sequence.pages), self._running[-1])
+        holder = next((sequence for sequence in waiting if sequence.pages and sequence is not needy), None)
+        return holder or (self._running[-1] if may_preempt else None)
 
     def _next_waiting(self) -> Sequence | None:
         return next(iter(self._waiting.values()))[0] if self._waiting else None

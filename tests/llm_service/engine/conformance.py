@@ -1,0 +1,205 @@
+"""What any Engine must do. Subclass with an `engine` fixture whose model is `decoder()`.
+
+Greedy tokens are compared with transformers run without a cache, on the same random weights, in float32.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import cache
+
+import pytest
+import torch
+
+from llm_service.engine.interface import (
+    Engine,
+    EngineRequest,
+    FinishReason,
+    GeneratedToken,
+    SamplingParameters,
+    VisualInput,
+)
+from llm_service.positions import INCREMENTS, VisualSpan
+from shared.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
+from tests.support.language import Prompt, TinyDecoder, native_tokens, prompt_of, tiny_decoder
+
+
+@cache
+def decoder() -> TinyDecoder:
+    return tiny_decoder()
+
+
+def wanted(prompt: Prompt, count: int) -> list[int]:
+    return native_tokens(decoder().native, prompt, count)
+
+
+async def collect(engine: Engine, request: EngineRequest) -> list[GeneratedToken]:
+    return [token async for token in engine.generate(request)]
+
+
+async def token_ids(engine: Engine, request: EngineRequest) -> list[int]:
+    return [token.token_id for token in await collect(engine, request)]
+
+
+async def idle(engine: Engine) -> None:
+    """Waits until the engine holds nothing, which it must within a step or two."""
+    for _ in range(200):
+        status = engine.status()
+        if not (status.running_count or status.waiting_count or status.used_page_count):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"the engine still holds {engine.status()}")
+
+
+class EngineConformance:
+    """Named promises. Engines have pages of 4 tokens and steps of at most 24."""
+
+    @pytest.fixture
+    async def engine(self) -> AsyncIterator[Engine]:
+        """Pages for 1,600 tokens."""
+        raise NotImplementedError
+        yield
+
+    @pytest.fixture
+    async def small_engine(self) -> AsyncIterator[Engine]:
+        """Pages for 80 tokens."""
+        raise NotImplementedError
+        yield
+
+    @pytest.mark.parametrize("increment", INCREMENTS)
+    async def test_greedy_tokens_are_transformers(self, engine: Engine, increment: int) -> None:
+        prompt = prompt_of([5, (40, increment), 3, (9, increment), 6], seed=increment)
+        assert await token_ids(engine, prompt.request(10)) == wanted(prompt, 10)
+
+    async def test_text_alone(self, engine: Engine) -> None:
+        prompt = prompt_of([50], seed=3)
+        assert await token_ids(engine, prompt.request(6)) == wanted(prompt, 6)
+
+    async def test_a_full_batch_of_mixed_increments_changes_nobody(self, engine: Engine) -> None:
+        prompts = [prompt_of([1 + index, (7 + 5 * index, INCREMENTS[index]), 4], seed=index) for index in range(9)]
+        together = await asyncio.gather(*(token_ids(engine, prompt.request(8)) for prompt in prompts))
+        assert together == [wanted(prompt, 8) for prompt in prompts]
+
+    @pytest.mark.parametrize("text_count", range(1, 9))
+    async def test_chunk_and_page_borders_inside_an_image(self, engine: Engine, text_count: int) -> None:
+        prompt = prompt_of([text_count, (60, 16), 3], seed=50 + text_count)
+        assert await token_ids(engine, prompt.request(4)) == wanted(prompt, 4)
+
+    async def test_a_warm_prefix_gives_the_same_tokens(self, engine: Engine) -> None:
+        prompt = prompt_of([6, (33, 64), 5], seed=9)
+        first = await collect(engine, prompt.request(6))
+        again = await collect(engine, prompt.request(6))
+        assert [token.token_id for token in again] == [token.token_id for token in first] == wanted(prompt, 6)
+        assert first[0].cached_token_count == 0
+        assert again[0].cached_token_count >= 40
+
+    async def test_the_next_turn_reuses_the_last_and_needs_no_rows_of_its_picture(self, engine: Engine) -> None:
+        prompt = prompt_of([6, (33, 64), 5], seed=11)
+        reply = await token_ids(engine, prompt.request(6))
+        longer = Prompt([*prompt.token_ids, *reply, 1, 2, 3], prompt.pictures)
+        request = longer.request(5)
+
+        async def refuse(first: int, last: int) -> torch.Tensor:
+            raise AssertionError(f"rows {first}..{last} are in the cache")
+
+        (visual,) = request.visuals
+        cached = EngineRequest(**{**vars(request), "visuals": (VisualInput(visual.span, visual.key, 0, refuse),)})
+        assert await token_ids(engine, cached) == wanted(longer, 5)
+
+    async def test_only_the_rows_that_the_cache_lacks_are_loaded(self, engine: Engine) -> None:
+        short = prompt_of([6, (33, 64)], seed=12)
+        await collect(engine, short.request(1))
+        longer = Prompt([*short.token_ids, 5, 6], short.pictures)
+        loaded: list[tuple[int, int]] = []
+
+        async def load(first: int, last: int) -> torch.Tensor:
+            loaded.append((first, last))
+            return short.pictures[0].rows[first:last]
+
+        (visual,) = longer.request().visuals
+        request = EngineRequest(**{**vars(longer.request(5)), "visuals": (VisualInput(visual.span, visual.key, 0, load),)})
+        assert await token_ids(engine, request) == wanted(longer, 5)
+        assert loaded == [(30, 33)]  # pages of 4: tokens 0..35 are cached, the picture starts at 6
+
+    async def test_another_increment_or_picture_or_tenant_shares_nothing(self, engine: Engine) -> None:
+        prompt = prompt_of([4, (24, 256), 5], seed=21)
+        await collect(engine, prompt.request(4))
+        (picture,) = prompt.pictures
+        other_increment = Prompt(
+            prompt.token_ids, (type(picture)(VisualSpan(4, 24, 128), picture.rows, picture.key),)
+        )
+        other_picture = Prompt(prompt.token_ids, (type(picture)(picture.span, -picture.rows, "other"),))
+        for prompt_, tenant in ((other_increment, "tenant"), (other_picture, "tenant"), (prompt, "other tenant")):
+            tokens = await collect(engine, prompt_.request(4, tenant=tenant))
+            assert tokens[0].cached_token_count <= 4
+            assert [token.token_id for token in tokens] == wanted(prompt_, 4)
+
+    async def test_under_pressure_everybody_still_gets_the_right_tokens(self, small_engine: Engine) -> None:
+        """Six sequences of 11 pages each on 20 pages."""
+        prompts = [prompt_of([3, (20, INCREMENTS[index]), 4], seed=100 + index) for index in range(6)]
+        together = await asyncio.gather(*(token_ids(small_engine, prompt.request(15)) for prompt in prompts))
+        assert together == [wanted(prompt, 15) for prompt in prompts]
+        await idle(small_engine)
+
+    async def test_cancelling_at_any_moment_frees_everything_and_disturbs_nobody(self, engine: Engine) -> None:
+        steady = prompt_of([5, (30, 32), 4], seed=31)
+
+        async def impatient(index: int) -> None:
+            prompt = prompt_of([2, (index % 30 + 1, 8), 30], seed=200 + index)
+            async with aclosing(engine.generate(prompt.request(50))) as tokens:
+                async for _ in tokens:
+                    if index % 3 == 0:
+                        return
+                    await asyncio.sleep(index % 5 / 500)
+
+        storm = [asyncio.create_task(impatient(index)) for index in range(40)]
+        running = asyncio.create_task(token_ids(engine, steady.request(20)))
+        for index, task in enumerate(storm):
+            await asyncio.sleep(0.002)
+            if index % 3:
+                task.cancel()
+        await asyncio.gather(*storm, return_exceptions=True)
+        assert await running == wanted(steady, 20)
+        await idle(engine)
+
+    @pytest.mark.parametrize("error", [EmbeddingNotFound.of(["k"]), EmbeddingInvalid("bad")], ids=["gone", "bad"])
+    async def test_a_picture_that_cannot_be_loaded_fails_its_request_alone(self, engine: Engine, error: Exception) -> None:
+        async def fail(first: int, last: int) -> torch.Tensor:
+            await asyncio.sleep(0)
+            raise error
+
+        good = prompt_of([5, (30, 32), 4], seed=41)
+        bad = EngineRequest(**{**vars(good.request()), "visuals": (VisualInput(VisualSpan(5, 30, 32), "k", 0, fail),)})
+        results = await asyncio.gather(
+            token_ids(engine, bad), token_ids(engine, good.request(5)), return_exceptions=True
+        )
+        assert type(results[0]) is type(error)
+        assert results[1] == wanted(good, 5)
+        await idle(engine)
+
+    async def test_ends_at_a_stop_token_which_is_reported(self, engine: Engine) -> None:
+        prompt = prompt_of([20], seed=51)
+        expected = wanted(prompt, 6)
+        stop = expected[3]
+        tokens = await collect(engine, prompt.request(6, stop_token_ids=[stop]))
+        assert [token.token_id for token in tokens] == expected[: expected.index(stop) + 1]
+        assert [token.finish for token in tokens][-1] is FinishReason.STOP
+        assert all(token.finish is None for token in tokens[:-1])
+
+    async def test_ends_at_max_tokens(self, engine: Engine) -> None:
+        tokens = await collect(engine, prompt_of([20], seed=52).request(3))
+        assert [token.finish for token in tokens] == [None, None, FinishReason.LENGTH]
+
+    @pytest.mark.parametrize("temperature", [0.0, 1.5])
+    async def test_a_reply_cut_anywhere_goes_on_the_same(self, engine: Engine, temperature: float) -> None:
+        prompt = prompt_of([8, (20, 16), 4], seed=61)
+        sampling = SamplingParameters(seed=5, temperature=temperature, presence_penalty=0.5)
+        whole = await token_ids(engine, prompt.request(12, sampling=sampling))
+        for cut in range(1, 12):
+            rest = await token_ids(engine, prompt.request(12, sampling=sampling, resume_ids=whole[:cut]))
+            assert whole[:cut] + rest == whole
+
+    async def test_what_can_never_fit_is_refused_at_once(self, small_engine: Engine) -> None:
+        with pytest.raises(PromptTooLong, match="cached tokens"):
+            await collect(small_engine, prompt_of([100], seed=71).request(8))
+        await idle(small_engine)
