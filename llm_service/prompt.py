@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from llm_service.conversation import Message, Role, Visual
 
-
 GROUNDING_TAGS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
 """Tokens a user may write: they mark regions and phrases, and give no control over the conversation."""
 _GROUNDING = re.compile(f"({'|'.join(GROUNDING_TAGS)})")

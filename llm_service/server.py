@@ -75,10 +75,8 @@ async def serve(settings: LlmSettings) -> None:
 
 
 def _load_model(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> LanguageModel:
-    device_name = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device_name)
-    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = automatic if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    device = torch.device(settings.device_name(cuda=torch.cuda.is_available()))
+    dtype = getattr(torch, settings.dtype_name(device.type))
     return load_language_model(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("language model"))
 
 

@@ -99,6 +99,18 @@ class Checkpoint:
         """Canonical names under any of the prefixes, in order."""
         return [name for name in self._tensors if name.startswith(prefixes)]
 
+    def require(self, shapes: Mapping[str, tuple[int, ...]], *prefixes: str) -> None:
+        """Raises CheckpointInvalid unless the tensors under the prefixes are exactly these, in these shapes."""
+        found = {name: self._shape(name) for name in self.names(*prefixes)}
+        missing, surplus = sorted(shapes.keys() - found.keys()), sorted(found.keys() - shapes.keys())
+        if missing or surplus:
+            raise CheckpointInvalid(
+                f"{self.folder}: {len(missing)} tensors missing {missing[:3]}, {len(surplus)} unknown {surplus[:3]}"
+            )
+        for name, shape in shapes.items():
+            if found[name] != shape:
+                raise CheckpointInvalid(f"{self.folder}: {name} is {found[name]}, config.json says {shape}")
+
     def tensors(self, *prefixes: str) -> Iterator[tuple[str, Any]]:
         """(canonical name, torch tensor on the CPU) under the prefixes, each file opened once at a time."""
         by_path: dict[Path, list[str]] = {}
@@ -117,6 +129,11 @@ class Checkpoint:
         """Bytes on disk of what `tensors` yields."""
         names = {self._tensors[name].stored_name for name in self.names(*prefixes)}
         return sum(self._files[name].end - self._files[name].begin for name in names)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        stored = self._tensors[name]
+        shape = self._files[stored.stored_name].shape
+        return shape if stored.rows is None else (stored.rows.stop - stored.rows.start, *shape[1:])
 
     def table_digest(self) -> bytes:
         """SHA-256 over config.json and every tensor's name, dtype and shape: cheap, and blind to values."""

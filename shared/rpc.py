@@ -61,12 +61,13 @@ class Server:
 
         Not `healthy`: health checks fail until `set_serving` says otherwise.
         """
+        stop = _stop_signal()
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.grpc)
         await self.set_serving(services, serving=healthy)
         await self.grpc.start()
         log.info("serving", extra={"address": f"{self._settings.host}:{self.port}"})
-        await _stop_signal()
+        await stop.wait()
         log.info("draining", extra={"seconds": self._settings.drain_seconds})
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(self._settings.drain_seconds)
@@ -179,9 +180,10 @@ class _Call:
         log.info("call", extra={"method": self._method, "status": status, "seconds": seconds, **extra})
 
 
-async def _stop_signal() -> None:
+def _stop_signal() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop

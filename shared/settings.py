@@ -7,7 +7,7 @@ variable of no known prefix, is refused: a typing mistake must not silently mean
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
@@ -83,10 +83,18 @@ class ModelSettings(ServiceSettings):
     """Revision of the checkpoint; for a hub name also the one downloaded. Part of the embedding key."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1 ..."""
-    dtype: str = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """auto (bfloat16 on CUDA, float32 on CPU), bfloat16, float16 or float32."""
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """redis://, rediss:// or unix://, with user and password if needed."""
+
+    def device_name(self, *, cuda: bool) -> str:
+        """The device to use, where `cuda` says whether there is one."""
+        return self.device if self.device != "auto" else "cuda" if cuda else "cpu"
+
+    def dtype_name(self, device_type: str) -> str:
+        """The dtype to compute in on a device of this type."""
+        return self.dtype if self.dtype != "auto" else "bfloat16" if device_type == "cuda" else "float32"
 
     @property
     def public_model_name(self) -> str:

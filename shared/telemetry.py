@@ -15,6 +15,8 @@ from contextvars import ContextVar
 REQUEST_ID_KEY = "x-request-id"
 TRACEPARENT_KEY = "traceparent"
 _MAX_ID_CHARS = 128
+_OWN_HANDLERS = ("transformers",)
+"""Libraries that write their own lines to standard error unless told otherwise; their errors are kept."""
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
@@ -47,6 +49,11 @@ def configure_logging(service: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in _OWN_HANDLERS:
+        foreign = logging.getLogger(name)
+        foreign.handlers.clear()
+        foreign.propagate = True
+        foreign.setLevel(logging.ERROR)
 
 
 class _JsonFormatter(logging.Formatter):

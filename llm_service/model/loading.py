@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from llm_service.model.attention import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
 from llm_service.model.rotary import FractionalRotary
-from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint, CheckpointInvalid
+from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
 from shared.model_config import ModelConfig
 
 Progress = Callable[[int, int], None]
@@ -20,19 +20,14 @@ def load_language_model(
 ) -> LanguageModel:
     """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes."""
     decoder = _empty_decoder(config, dtype)
-    wanted = dict(decoder.named_parameters())
-    found = {name.removeprefix(LANGUAGE_PREFIXES[0]) for name in checkpoint.names(*LANGUAGE_PREFIXES)}
-    if found != set(wanted):
-        missing, surplus = sorted(set(wanted) - found), sorted(found - set(wanted))
-        raise CheckpointInvalid(
-            f"language model: {len(missing)} tensors missing {missing[:3]}, {len(surplus)} unknown {surplus[:3]}"
-        )
+    prefix = LANGUAGE_PREFIXES[0]
+    shapes = {prefix + name: tuple(parameter.shape) for name, parameter in decoder.named_parameters()}
+    checkpoint.require(shapes, prefix)
     loaded, total = 0, checkpoint.byte_count(*LANGUAGE_PREFIXES)
     for name, tensor in checkpoint.tensors(*LANGUAGE_PREFIXES):
-        own = name.removeprefix(LANGUAGE_PREFIXES[0])
-        if tensor.shape != wanted[own].shape:
-            raise CheckpointInvalid(f"{name} is {tuple(tensor.shape)}, config.json says {tuple(wanted[own].shape)}")
-        _assign(decoder, own, tensor.to(device=device, dtype=dtype))
+        path, _, leaf = name.removeprefix(prefix).rpartition(".")
+        weight = torch.nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False)
+        setattr(decoder.get_submodule(path), leaf, weight)
         loaded += tensor.nbytes
         progress(loaded, total)
     decoder.base_model.rotary_emb = FractionalRotary.from_config(decoder.config, device)
@@ -49,8 +44,3 @@ def _empty_decoder(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
             transformers_config, dtype=dtype, attn_implementation=PAGED_ATTENTION
         )
     return decoder
-
-
-def _assign(decoder: torch.nn.Module, name: str, tensor: torch.Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    setattr(decoder.get_submodule(path), leaf, torch.nn.Parameter(tensor, requires_grad=False))

@@ -60,7 +60,9 @@ def _from_layout(layout: list[tuple[int, int, int]]) -> tuple[int, list[VisualSp
 
 
 @given(layouts)
-def test_text_is_on_whole_positions_one_apart_and_visual_tokens_one_increment(layout: list[tuple[int, int, int]]) -> None:
+def test_text_is_on_whole_positions_one_apart_and_visual_tokens_one_increment(
+    layout: list[tuple[int, int, int]],
+) -> None:
     count, spans = _from_layout(layout)
     ticks = prompt_positions(count, spans).tolist()
     increment_at = {index: span.increment for span in spans for index in range(span.start, span.end)}

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_service.conversation import Message, Role, Visual
-from llm_service.prompt import GROUNDING_TAGS, Control, Frame, PromptBuilder, Segment, TokenizerUnsupported, lay_out, render
+from llm_service.prompt import (
+    GROUNDING_TAGS,
+    Control,
+    Frame,
+    PromptBuilder,
+    Segment,
+    TokenizerUnsupported,
+    lay_out,
+    render,
+)
 from shared.model_config import DEFAULT_SYSTEM_MESSAGE
 from tests.support import golden
 from tests.support.tokenizer import CONTROL_TOKENS, tokenizer
@@ -40,7 +49,11 @@ def text_of(segments: Iterator[Segment] | tuple[str | Frame, ...]) -> str:
     """Segments as the reference's prompt string."""
     written = {Frame: lambda frame: "<img>" + "<IMG_CONTEXT>" * frame.token_count + "</img>"}
     return "".join(
-        segment if isinstance(segment, str) else segment.value if isinstance(segment, Control) else written[Frame](segment)
+        segment
+        if isinstance(segment, str)
+        else segment.value
+        if isinstance(segment, Control)
+        else written[Frame](segment)
         for segment in segments
     )
 

@@ -117,7 +117,9 @@ class EngineConformance:
             return short.pictures[0].rows[first:last]
 
         (visual,) = longer.request().visuals
-        request = EngineRequest(**{**vars(longer.request(5)), "visuals": (VisualInput(visual.span, visual.key, 0, load),)})
+        request = EngineRequest(
+            **{**vars(longer.request(5)), "visuals": (VisualInput(visual.span, visual.key, 0, load),)}
+        )
         assert await token_ids(engine, request) == wanted(longer, 5)
         assert loaded == [(30, 33)]  # pages of 4: tokens 0..35 are cached, the picture starts at 6
 
@@ -125,9 +127,7 @@ class EngineConformance:
         prompt = prompt_of([4, (24, 256), 5], seed=21)
         await collect(engine, prompt.request(4))
         (picture,) = prompt.pictures
-        other_increment = Prompt(
-            prompt.token_ids, (type(picture)(VisualSpan(4, 24, 128), picture.rows, picture.key),)
-        )
+        other_increment = Prompt(prompt.token_ids, (type(picture)(VisualSpan(4, 24, 128), picture.rows, picture.key),))
         other_picture = Prompt(prompt.token_ids, (type(picture)(picture.span, -picture.rows, "other"),))
         for prompt_, tenant in ((other_increment, "tenant"), (other_picture, "tenant"), (prompt, "other tenant")):
             tokens = await collect(engine, prompt_.request(4, tenant=tenant))
@@ -163,7 +163,9 @@ class EngineConformance:
         await idle(engine)
 
     @pytest.mark.parametrize("error", [EmbeddingNotFound.of(["k"]), EmbeddingInvalid("bad")], ids=["gone", "bad"])
-    async def test_a_picture_that_cannot_be_loaded_fails_its_request_alone(self, engine: Engine, error: Exception) -> None:
+    async def test_a_picture_that_cannot_be_loaded_fails_its_request_alone(
+        self, engine: Engine, error: Exception
+    ) -> None:
         async def fail(first: int, last: int) -> torch.Tensor:
             await asyncio.sleep(0)
             raise error

@@ -1,0 +1,46 @@
+"""What all tests may use: a Redis-compatible server, and tiny random checkpoints."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis import RedisProcess
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisProcess]:
+    """One server for all tests that only use it; empty it with `redis_url`."""
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(shared_redis: RedisProcess) -> str:
+    """URL of a running server that is empty."""
+    import redis
+
+    with redis.Redis.from_url(shared_redis.url) as client:
+        client.flushall()
+    return shared_redis.url
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisProcess]:
+    """A running server that the test may stop and start."""
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint in the original layout, 300M style."""
+    from tests.support.checkpoints import write_random_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_random_checkpoint(folder)
+    return folder

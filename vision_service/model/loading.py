@@ -1,0 +1,30 @@
+"""A checkpoint's vision tensors into the encoder, one at a time; language tensors are not touched."""
+
+from collections.abc import Callable
+
+import torch
+
+from shared.checkpoint import VISION_PREFIXES, Checkpoint
+from shared.model_config import ModelConfig
+from vision_service.model.tower import VisualEncoder
+
+Progress = Callable[[int, int], None]
+"""Told (bytes loaded, bytes in all)."""
+
+
+def load_visual_encoder(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> VisualEncoder:
+    """Raises CheckpointInvalid unless the checkpoint has exactly the encoder's tensors, in its shapes."""
+    with torch.device("meta"):
+        encoder = VisualEncoder(config)
+    shapes = {name: tuple(parameter.shape) for name, parameter in encoder.named_parameters()}
+    checkpoint.require(shapes, *VISION_PREFIXES)
+    loaded, total = 0, checkpoint.byte_count(*VISION_PREFIXES)
+    for name, tensor in checkpoint.tensors(*VISION_PREFIXES):
+        path, _, leaf = name.rpartition(".")
+        weight = torch.nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False)
+        setattr(encoder.get_submodule(path), leaf, weight)
+        loaded += tensor.nbytes
+        progress(loaded, total)
+    return encoder.eval()

@@ -1,0 +1,95 @@
+"""Puts the vision service together and runs it."""
+
+import asyncio
+import logging
+import sys
+
+import torch
+
+from shared.checkpoint import VISION_PREFIXES, Checkpoint, resolve_folder
+from shared.embedding_store import EmbeddingStore
+from shared.model_config import ModelConfig
+from shared.pb.internvl.common.v1 import visual_pb2
+from shared.pb.internvl.vision.v1 import vision_pb2_grpc
+from shared.rpc import Server
+from shared.telemetry import LoadingLog, configure_logging
+from shared.value_store import MemoryStore, RedisStore, ValueStore
+from vision_service.batcher import Batcher
+from vision_service.copies import Copies
+from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
+from vision_service.image import ImageLimits
+from vision_service.model.loading import load_visual_encoder
+from vision_service.model.tower import VisualEncoder
+from vision_service.servicer import VisionServicer
+from vision_service.settings import VisionSettings
+from vision_service.video import VideoLimits
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """The command `internvl-vision`. Exits with 2 and one line when it cannot start."""
+    settings = VisionSettings.from_command_line()
+    configure_logging(settings.service, settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except (ValueError, OSError, RuntimeError) as error:
+        log.critical("cannot serve", extra={"cause": str(error)})
+        sys.exit(2)
+
+
+async def serve(settings: VisionSettings) -> None:
+    """Loads, serves, drains."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    server = Server(settings)
+    checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
+    config = ModelConfig.from_folder(checkpoint.folder)
+    encoder = _start_encoder(settings, checkpoint, _load_model(settings, checkpoint, config))
+    info = visual_pb2.ModelInfo(
+        model=settings.public_model_name,
+        revision=settings.revision,
+        fingerprint=checkpoint.pairing_fingerprint(),
+        hidden_size=config.hidden_size,
+        tokens_per_tile=config.tokens_per_tile,
+        max_tile_count=config.max_tile_count,
+        max_positions=config.max_positions,
+    )
+    servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
+    vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
+    try:
+        await server.run("internvl.vision.v1.VisionService")
+    finally:
+        await encoder.close()
+
+
+def _load_model(settings: VisionSettings, checkpoint: Checkpoint, config: ModelConfig) -> VisualEncoder:
+    device = torch.device(settings.device_name(cuda=torch.cuda.is_available()))
+    dtype = getattr(torch, settings.dtype_name(device.type))
+    return load_visual_encoder(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("vision model"))
+
+
+def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: VisualEncoder) -> Encoder:
+    memory = _store(settings, MemoryStore(settings.local_copy_bytes))
+    redis = _store(settings, RedisStore(settings.redis_url.get_secret_value()))
+    return Encoder(
+        Batcher(model, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
+        Copies(memory, redis, write_behind_bytes=settings.write_behind_bytes),
+        EncoderIdentity(
+            model=settings.public_model_name,
+            revision=settings.revision,
+            weights=checkpoint.content_digest(*VISION_PREFIXES),
+            share_between_tenants=settings.share_between_tenants,
+        ),
+        EncoderLimits(
+            image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side),
+            video=VideoLimits(settings.max_video_bytes, settings.max_image_pixels),
+            max_queued_decodes=settings.max_queued_decodes,
+            exif_orientation=settings.exif_orientation,
+        ),
+        decode_workers=settings.decode_workers,
+    )
+
+
+def _store(settings: VisionSettings, values: ValueStore) -> EmbeddingStore:
+    return EmbeddingStore(values, embedding_seconds=settings.embedding_seconds, media_seconds=settings.media_seconds)

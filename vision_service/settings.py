@@ -1,0 +1,59 @@
+"""What an operator can set: `internvl-vision --help`, or INTERNVL_VISION_... in the environment."""
+
+import socket
+from typing import ClassVar
+
+from pydantic_settings import SettingsConfigDict
+
+from shared.settings import MEBIBYTE, ModelSettings
+
+
+class VisionSettings(ModelSettings):
+    """Settings of the vision service."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERNVL_VISION_")
+    service: ClassVar[str] = "vision"
+
+    port: int = 50051
+    """Port to listen on; 0 lets the system choose."""
+    advertised_host: str = ""
+    """Name or address at which LLM pods reach this replica; default: `host`, or this machine's name for 0.0.0.0."""
+    threads: int = 0
+    """CPU threads of the model; 0 leaves it to PyTorch."""
+    max_image_bytes: int = 64 * MEBIBYTE
+    """Largest picture file."""
+    max_image_pixels: int = 89_000_000
+    """Most pixels of a picture; checked before it is decoded."""
+    max_image_side: int = 65_535
+    """Longest side of a picture in pixels."""
+    exif_orientation: bool = False
+    """Turn pictures as their EXIF says; the reference does not."""
+    max_video_bytes: int = 512 * MEBIBYTE
+    """Largest clip file."""
+    max_video_frames: int = 128
+    """Most frames sampled from a clip."""
+    default_video_frames: int = 8
+    """Frames sampled from a clip whose request names no count."""
+    decode_workers: int = 2
+    """Pictures decoded and cut at once."""
+    max_queued_decodes: int = 256
+    """Most pictures waiting to be decoded; beyond that, RESOURCE_EXHAUSTED."""
+    tiles_per_batch: int = 16
+    """Most tiles of one pass through the model."""
+    max_queued_tiles: int = 2048
+    """Most tiles waiting for the model; beyond that, RESOURCE_EXHAUSTED."""
+    share_between_tenants: bool = False
+    """Let tenants share embeddings of equal pictures. Response times then tell whether a picture was seen before."""
+    embedding_seconds: float = 24 * 3600.0
+    """Life of an embedding since its last use."""
+    media_seconds: float = 7 * 24 * 3600.0
+    """Life of a picture or clip since its last use."""
+    local_copy_bytes: int = 1024 * MEBIBYTE
+    """Memory for this replica's own copies of embeddings and media."""
+    write_behind_bytes: int = 256 * MEBIBYTE
+    """Most bytes on their way to Redis behind an answer; beyond that, answers wait for them."""
+
+    def advertised_address(self, port: int) -> str:
+        """host:port for EmbeddingReference.holder."""
+        host = self.advertised_host or (socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host)
+        return f"{host}:{port}"
