@@ -20,7 +20,7 @@ class Ticket:
 class TileQueue:
     """Tickets ordered by remaining tiles, less `tiles_per_second` for every second waited."""
 
-    def __init__(self, *, max_tiles: int, tiles_per_second: float = 4.0) -> None:
+    def __init__(self, *, max_tiles: int, tiles_per_second: float = 0.5) -> None:
         self._max_tiles = max_tiles
         self._tiles_per_second = tiles_per_second
         self._tickets: list[Ticket] = []

@@ -1,0 +1,120 @@
+"""Rows reach the engine whole and right, or not at all; the store may be gone as long as a holder has them."""
+
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+import torch
+
+from llm_service.conversation import Visual
+from llm_service.embeddings import EmbeddingLoader
+from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.errors import EmbeddingInvalid, EmbeddingNotFound
+from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from shared.value_store import MemoryStore, RedisStore
+
+WIDTH, ROWS, TILES = 8, 4, 3
+MANIFEST = Manifest(ROWS, WIDTH, "float32", (TILES,))
+VISUAL = Visual("e" * 64, ROWS, (TILES,), is_clip=False, increment=256)
+TENSOR = torch.randn(TILES * ROWS, WIDTH, generator=torch.Generator().manual_seed(0))
+
+
+def framed(rows: torch.Tensor, manifest: Manifest = MANIFEST) -> list[bytes]:
+    tiles = rows.view(-1, manifest.rows_per_tile * manifest.width)
+    return [frame_tile(struct.pack(f"<{len(tile)}f", *tile.tolist()), manifest) for tile in tiles]
+
+
+@pytest.fixture
+async def store() -> EmbeddingStore:
+    return EmbeddingStore(MemoryStore(1 << 20), embedding_seconds=60, media_seconds=60)
+
+
+@pytest.fixture
+async def loader(store: EmbeddingStore) -> AsyncIterator[EmbeddingLoader]:
+    loader = EmbeddingLoader(store, hidden_size=WIDTH, max_message_bytes=1 << 20)
+    yield loader
+    await loader.close()
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 12), (0, 1), (3, 5), (4, 8), (11, 12)])
+async def test_any_range_of_rows(store: EmbeddingStore, loader: EmbeddingLoader, first: int, last: int) -> None:
+    await store.put(VISUAL.key, MANIFEST, framed(TENSOR))
+    assert torch.equal(await loader.load(VISUAL, first, last), TENSOR[first:last])
+
+
+async def test_absent(loader: EmbeddingLoader) -> None:
+    with pytest.raises(EmbeddingNotFound) as caught:
+        await loader.load(VISUAL, 0, 12)
+    assert caught.value.keys == [VISUAL.key]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+async def test_values_that_are_not_finite(store: EmbeddingStore, loader: EmbeddingLoader, bad: float) -> None:
+    rows = TENSOR.clone()
+    rows[5, 3] = bad
+    await store.put(VISUAL.key, MANIFEST, framed(rows))
+    with pytest.raises(EmbeddingInvalid, match="not finite"):
+        await loader.load(VISUAL, 0, 12)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [Manifest(ROWS, WIDTH + 1, "float32", (TILES,)), Manifest(ROWS - 1, WIDTH, "float32", (TILES,)),
+     Manifest(ROWS, WIDTH, "float32", (1, TILES - 1))],
+    ids=["width", "rows", "frames"],
+)  # fmt: skip
+async def test_another_shape_than_the_reference_says(
+    store: EmbeddingStore, loader: EmbeddingLoader, manifest: Manifest
+) -> None:
+    rows = torch.zeros(TILES * manifest.rows_per_tile, manifest.width)
+    await store.put(VISUAL.key, manifest, framed(rows, manifest))
+    with pytest.raises(EmbeddingInvalid, match="expected"):
+        await loader.load(VISUAL, 0, 4)
+
+
+class Holder(vision_pb2_grpc.VisionServiceServicer):
+    """A vision replica with one embedding in memory."""
+
+    values: tuple[bytes, ...] = (MANIFEST.pack(), *framed(TENSOR))
+
+    async def ReadEmbedding(self, request: Any, context: Any) -> AsyncIterator[vision_pb2.ReadEmbeddingResponse]:  # noqa: N802
+        for value in self.values:
+            yield vision_pb2.ReadEmbeddingResponse(value=value)
+
+
+@pytest.fixture
+async def holder() -> AsyncIterator[Visual]:
+    server = grpc.aio.server()
+    vision_pb2_grpc.add_VisionServiceServicer_to_server(Holder(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield replace(VISUAL, holder=f"127.0.0.1:{port}")
+    await server.stop(None)
+
+
+async def test_from_its_holder_when_the_store_lacks_it(loader: EmbeddingLoader, holder: Visual) -> None:
+    assert torch.equal(await loader.load(holder, 2, 9), TENSOR[2:9])
+
+
+async def test_from_its_holder_when_the_store_is_down(holder: Visual) -> None:
+    down = EmbeddingStore(RedisStore("redis://127.0.0.1:1"), embedding_seconds=60, media_seconds=60)
+    loader = EmbeddingLoader(down, hidden_size=WIDTH, max_message_bytes=1 << 20)
+    assert torch.equal(await loader.load(holder, 0, 12), TENSOR)
+    await loader.close()
+    await down.close()
+
+
+async def test_a_holder_that_is_gone(loader: EmbeddingLoader) -> None:
+    with pytest.raises(EmbeddingNotFound):
+        await loader.load(replace(VISUAL, holder="127.0.0.1:1"), 0, 12)
+
+
+async def test_a_holder_that_sends_too_little(
+    loader: EmbeddingLoader, holder: Visual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Holder, "values", Holder.values[:2])
+    with pytest.raises(EmbeddingInvalid, match="1 tiles came, the manifest says 3"):
+        await loader.load(holder, 0, 12)

@@ -1,0 +1,59 @@
+"""Fitting a prompt into the window: increments, reply length, refusals."""
+
+import pytest
+
+from llm_service.conversation import Auto, Increment, Visual
+from llm_service.generation import GenerationLimits, fit
+from llm_service.prompt import Frame, PlacedFrame, Prompt
+from shared.errors import PromptTooLong
+
+LIMITS = GenerationLimits(max_positions=1000, default_max_tokens=100)
+
+
+def prompt_of(text_count: int, *visuals: Visual) -> Prompt:
+    """A prompt with its frames at the end."""
+    placed, start = [], text_count
+    for visual in visuals:
+        placed.append(PlacedFrame(Frame(visual, 0, visual.tile_count), start))
+        start += visual.token_count
+    return Prompt([0] * start, tuple(placed))
+
+
+def picture(tile_count: int, increment: Increment, key: str = "k") -> Visual:
+    return Visual(key * 64, 256, (tile_count,), is_clip=False, increment=increment)
+
+
+@pytest.mark.parametrize(
+    ("tile_count", "max_tokens", "wanted"),
+    [(1, 100, 256), (3, 100, 256), (4, 100, 128), (13, 100, 32), (13, 875, 1), (100, 100, 8), (255, 600, 1)],
+)
+def test_auto_is_the_largest_increment_that_fits(tile_count: int, max_tokens: int, wanted: int) -> None:
+    visual = picture(tile_count, Auto.AUTO)
+    fitted = fit(prompt_of(100, visual), [visual], max_tokens, LIMITS)
+    assert fitted.increments == {visual: wanted}
+    used = 100 + -(-tile_count * 256 * wanted // 256)
+    assert used + max_tokens <= LIMITS.max_positions
+    assert wanted == 256 or 100 + tile_count * 256 * 2 * wanted // 256 + max_tokens > LIMITS.max_positions
+
+
+def test_auto_leaves_named_increments_alone() -> None:
+    named, auto = picture(2, 256, "a"), picture(2, Auto.AUTO, "b")
+    fitted = fit(prompt_of(100, named, auto), [named, auto], 100, LIMITS)
+    assert fitted.increments == {named: 256, auto: 128}
+
+
+def test_a_reply_without_a_limit_takes_the_default_or_what_is_left() -> None:
+    assert fit(prompt_of(100), [], None, LIMITS).max_tokens == 100
+    assert fit(prompt_of(950), [], None, LIMITS).max_tokens == 50
+
+
+@pytest.mark.parametrize(("text_count", "max_tokens"), [(1000, None), (950, 51), (2000, 1)])
+def test_too_long_is_refused_with_the_numbers(text_count: int, max_tokens: int | None) -> None:
+    with pytest.raises(PromptTooLong, match=f"takes {text_count} positions .* window has 1000"):
+        fit(prompt_of(text_count), [], max_tokens, LIMITS)
+
+
+def test_even_auto_has_an_end() -> None:
+    visual = picture(900, Auto.AUTO)
+    with pytest.raises(PromptTooLong):
+        fit(prompt_of(100, visual), [visual], 100, LIMITS)

@@ -1,0 +1,90 @@
+"""Request ids and log lines."""
+
+import contextvars
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from shared.telemetry import LoadingLog, configure_logging, current_request_id, enter_request, outgoing_metadata
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    configure_logging("vision", "info")
+    return written
+
+
+def entered(*metadata: tuple[str, str | bytes]) -> tuple[str, dict[str, str]]:
+    """What a request with this metadata is called, and what it passes on; leaves no trace in this context."""
+
+    def enter() -> tuple[str, dict[str, str]]:
+        request_id = enter_request(metadata)
+        assert request_id == current_request_id()
+        return request_id, dict(outgoing_metadata())
+
+    return contextvars.copy_context().run(enter)
+
+
+def test_the_callers_ids_are_passed_on() -> None:
+    request_id, outgoing = entered(("x-request-id", "abc"), ("traceparent", "00-1-2-01"), ("other", "x"))
+    assert request_id == "abc"
+    assert outgoing == {"x-request-id": "abc", "traceparent": "00-1-2-01"}
+
+
+@pytest.mark.parametrize("offered", ["", "x" * 129, "a\nb"])
+def test_an_id_that_cannot_be_used_is_replaced(offered: str) -> None:
+    request_id, outgoing = entered(("x-request-id", offered))
+    assert len(request_id) == 32
+    assert outgoing == {"x-request-id": request_id}
+
+
+def test_requests_without_an_id_get_different_ones() -> None:
+    assert entered()[0] != entered()[0]
+
+
+def test_outside_a_request_nothing_is_passed_on() -> None:
+    assert contextvars.Context().run(outgoing_metadata) == ()
+
+
+def test_a_line_is_an_object_with_the_extra_fields(log_lines: io.StringIO) -> None:
+    def work() -> None:
+        enter_request((("x-request-id", "abc"),))
+        logging.getLogger("any").info("encoded", extra={"tiles": 3, "where": "日本"})
+
+    contextvars.copy_context().run(work)
+    line = json.loads(log_lines.getvalue())
+    assert (line["service"], line["level"], line["message"]) == ("vision", "INFO", "encoded")
+    assert (line["tiles"], line["where"], line["request_id"]) == (3, "日本", "abc")
+
+
+def test_an_exception_is_in_the_line(log_lines: io.StringIO) -> None:
+    try:
+        raise ValueError("inner words")
+    except ValueError:
+        logging.getLogger("any").exception("failed")
+    line = json.loads(log_lines.getvalue())
+    assert "inner words" in line["exception"]
+    assert log_lines.getvalue().count("\n") == 1
+
+
+def test_loading_is_logged_in_steps_from_nothing_to_all(log_lines: io.StringIO) -> None:
+    loading = LoadingLog("tower")
+    for loaded in range(1001):
+        loading(loaded, 1000)
+    lines = [json.loads(line) for line in log_lines.getvalue().splitlines()]
+    assert len(lines) == 21
+    assert (lines[0]["loaded_bytes"], lines[-1]["loaded_bytes"], lines[-1]["total_bytes"]) == (0, 1000, 1000)
+    assert {line["message"] for line in lines} == {"loading"}
