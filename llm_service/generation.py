@@ -13,6 +13,7 @@ from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.interface import (
     Engine,
     EngineRequest,
+    EngineStatus,
     FinishReason,
     GeneratedToken,
     SamplingParameters,
@@ -134,6 +135,10 @@ class Generator:
             completion_token_count=completion_count,
             increments=tuple(fitted.increments[visual] for visual in visuals),
         )
+
+    def status(self) -> EngineStatus:
+        """What the engine holds right now."""
+        return self._engine.status()
 
     def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: "Fit") -> EngineRequest:
         return EngineRequest(

@@ -45,6 +45,17 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
     ) -> llm_pb2.GetModelInfoResponse:
         return llm_pb2.GetModelInfoResponse(info=self._info)
 
+    async def GetStatus(  # noqa: N802
+        self, request: llm_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> llm_pb2.GetStatusResponse:
+        status = self._generator.status()
+        return llm_pb2.GetStatusResponse(
+            waiting_request_count=status.waiting_count,
+            running_request_count=status.running_count,
+            page_count=status.page_count,
+            used_page_count=status.used_page_count,
+        )
+
     def _response(self, event: Event) -> llm_pb2.GenerateResponse:
         match event:
             case Started():

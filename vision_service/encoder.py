@@ -58,6 +58,16 @@ class Encoded:
     """Whether nothing had to be encoded for this request."""
 
 
+@dataclass(frozen=True)
+class EncoderStatus:
+    """What is under way."""
+
+    queued_tile_count: int
+    decoding_count: int
+    pending_write_bytes: int
+    is_degraded: bool
+
+
 class Encoder:
     """Makes or finds embeddings."""
 
@@ -82,6 +92,15 @@ class Encoder:
     def dtype_name(self) -> str:
         """Dtype of stored embeddings."""
         return str(self._batcher.dtype).removeprefix("torch.")
+
+    def status(self) -> EncoderStatus:
+        """What is under way right now."""
+        return EncoderStatus(
+            queued_tile_count=self._batcher.queued_tile_count,
+            decoding_count=self._decoding_count,
+            pending_write_bytes=self._copies.pending_bytes,
+            is_degraded=self._copies.is_degraded,
+        )
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
         """Raises ImageUnreadable, ImageTooLarge, MediaExpired, QueueFull."""

@@ -89,6 +89,17 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     ) -> vision_pb2.GetModelInfoResponse:
         return vision_pb2.GetModelInfoResponse(info=self._info)
 
+    async def GetStatus(  # noqa: N802
+        self, request: vision_pb2.GetStatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> vision_pb2.GetStatusResponse:
+        status = self._encoder.status()
+        return vision_pb2.GetStatusResponse(
+            queued_tile_count=status.queued_tile_count,
+            decoding_count=status.decoding_count,
+            pending_write_bytes=status.pending_write_bytes,
+            is_degraded=status.is_degraded,
+        )
+
     def _tiling(self, max_tile_count: int) -> TilingOptions:
         return TilingOptions(
             max_tile_count=max_tile_count,

@@ -332,3 +332,54 @@ class GetModelInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelInfoResponse: _TypeAlias = GetModelInfoResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Asks for nothing in particular."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """What the engine holds. All but page_count are 0 when nothing runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    RUNNING_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    USED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    waiting_request_count: _builtins.int
+    """Requests that have not started."""
+    running_request_count: _builtins.int
+    """Requests in the batch."""
+    page_count: _builtins.int
+    """Pages of the key-value cache."""
+    used_page_count: _builtins.int
+    """Pages that requests hold; those kept for reuse are not counted."""
+    def __init__(
+        self,
+        *,
+        waiting_request_count: _builtins.int = ...,
+        running_request_count: _builtins.int = ...,
+        page_count: _builtins.int = ...,
+        used_page_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "running_request_count", b"running_request_count", "used_page_count", b"used_page_count", "waiting_request_count", b"waiting_request_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class LlmServiceStub(object):
                 request_serializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoRequest.SerializeToString,
                 response_deserializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/internvl.llm.v1.LlmService/GetStatus',
+                request_serializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class LlmServiceServicer(object):
@@ -68,6 +73,13 @@ class LlmServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Tells how busy this replica is right now. Deadline: 1 second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LlmServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +92,11 @@ def add_LlmServiceServicer_to_server(servicer, server):
                     servicer.GetModelInfo,
                     request_deserializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoRequest.FromString,
                     response_serializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusRequest.FromString,
+                    response_serializer=internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class LlmService(object):
             '/internvl.llm.v1.LlmService/GetModelInfo',
             internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoRequest.SerializeToString,
             internvl_dot_llm_dot_v1_dot_llm__pb2.GetModelInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internvl.llm.v1.LlmService/GetStatus',
+            internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusRequest.SerializeToString,
+            internvl_dot_llm_dot_v1_dot_llm__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

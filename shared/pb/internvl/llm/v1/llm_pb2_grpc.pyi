@@ -41,6 +41,8 @@ class LlmServiceStub:
     """
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_llm_pb2.GetModelInfoRequest, _llm_pb2.GetModelInfoResponse]
     """Tells which model is served, and its limits. Deadline: 5 seconds."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_llm_pb2.GetStatusRequest, _llm_pb2.GetStatusResponse]
+    """Tells how busy this replica is right now. Deadline: 1 second."""
 
 @_typing.type_check_only
 class LlmServiceAsyncStub(LlmServiceStub):
@@ -55,6 +57,8 @@ class LlmServiceAsyncStub(LlmServiceStub):
     """
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_llm_pb2.GetModelInfoRequest, _llm_pb2.GetModelInfoResponse]  # type: ignore[assignment]
     """Tells which model is served, and its limits. Deadline: 5 seconds."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_llm_pb2.GetStatusRequest, _llm_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Tells how busy this replica is right now. Deadline: 1 second."""
 
 class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs the language model."""
@@ -78,5 +82,13 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_llm_pb2.GetModelInfoResponse, _abc.Awaitable[_llm_pb2.GetModelInfoResponse]]:
         """Tells which model is served, and its limits. Deadline: 5 seconds."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _llm_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_llm_pb2.GetStatusResponse, _abc.Awaitable[_llm_pb2.GetStatusResponse]]:
+        """Tells how busy this replica is right now. Deadline: 1 second."""
 
 def add_LlmServiceServicer_to_server(servicer: LlmServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

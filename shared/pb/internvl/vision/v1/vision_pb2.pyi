@@ -339,3 +339,54 @@ class GetModelInfoResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelInfoResponse: _TypeAlias = GetModelInfoResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Asks for nothing in particular."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """What is under way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUED_TILE_COUNT_FIELD_NUMBER: _builtins.int
+    DECODING_COUNT_FIELD_NUMBER: _builtins.int
+    PENDING_WRITE_BYTES_FIELD_NUMBER: _builtins.int
+    IS_DEGRADED_FIELD_NUMBER: _builtins.int
+    queued_tile_count: _builtins.int
+    """Tiles waiting for the model."""
+    decoding_count: _builtins.int
+    """Files being decoded, or waiting for it."""
+    pending_write_bytes: _builtins.int
+    """Bytes on their way to the store, behind answers."""
+    is_degraded: _builtins.bool
+    """Whether the store failed to answer the last time: slower, not broken."""
+    def __init__(
+        self,
+        *,
+        queued_tile_count: _builtins.int = ...,
+        decoding_count: _builtins.int = ...,
+        pending_write_bytes: _builtins.int = ...,
+        is_degraded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding_count", b"decoding_count", "is_degraded", b"is_degraded", "pending_write_bytes", b"pending_write_bytes", "queued_tile_count", b"queued_tile_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015

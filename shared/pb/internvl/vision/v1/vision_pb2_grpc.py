@@ -60,6 +60,11 @@ class VisionServiceStub(object):
                 request_serializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoRequest.SerializeToString,
                 response_deserializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/internvl.vision.v1.VisionService/GetStatus',
+                request_serializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class VisionServiceServicer(object):
@@ -104,6 +109,13 @@ class VisionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Tells how busy this replica is right now. Deadline: 1 second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +143,11 @@ def add_VisionServiceServicer_to_server(servicer, server):
                     servicer.GetModelInfo,
                     request_deserializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoRequest.FromString,
                     response_serializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusRequest.FromString,
+                    response_serializer=internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +286,33 @@ class VisionService(object):
             '/internvl.vision.v1.VisionService/GetModelInfo',
             internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoRequest.SerializeToString,
             internvl_dot_vision_dot_v1_dot_vision__pb2.GetModelInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/internvl.vision.v1.VisionService/GetStatus',
+            internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusRequest.SerializeToString,
+            internvl_dot_vision_dot_v1_dot_vision__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

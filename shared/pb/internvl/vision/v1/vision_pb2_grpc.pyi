@@ -47,6 +47,8 @@ class VisionServiceStub:
     """Streams the tiles of an embedding from this replica's memory. NOT_FOUND: EMBEDDING_NOT_FOUND."""
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_vision_pb2.GetModelInfoRequest, _vision_pb2.GetModelInfoResponse]
     """Tells which model is served, and its limits. Deadline: 5 seconds."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_vision_pb2.GetStatusRequest, _vision_pb2.GetStatusResponse]
+    """Tells how busy this replica is right now. Deadline: 1 second."""
 
 @_typing.type_check_only
 class VisionServiceAsyncStub(VisionServiceStub):
@@ -67,6 +69,8 @@ class VisionServiceAsyncStub(VisionServiceStub):
     """Streams the tiles of an embedding from this replica's memory. NOT_FOUND: EMBEDDING_NOT_FOUND."""
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_vision_pb2.GetModelInfoRequest, _vision_pb2.GetModelInfoResponse]  # type: ignore[assignment]
     """Tells which model is served, and its limits. Deadline: 5 seconds."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_vision_pb2.GetStatusRequest, _vision_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """Tells how busy this replica is right now. Deadline: 1 second."""
 
 class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Encodes what it has not seen, finds what it has."""
@@ -114,5 +118,13 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vision_pb2.GetModelInfoResponse, _abc.Awaitable[_vision_pb2.GetModelInfoResponse]]:
         """Tells which model is served, and its limits. Deadline: 5 seconds."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _vision_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vision_pb2.GetStatusResponse, _abc.Awaitable[_vision_pb2.GetStatusResponse]]:
+        """Tells how busy this replica is right now. Deadline: 1 second."""
 
 def add_VisionServiceServicer_to_server(servicer: VisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
