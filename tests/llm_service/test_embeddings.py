@@ -75,7 +75,7 @@ async def test_another_shape_than_the_reference_says(
         await loader.load(VISUAL, 0, 4)
 
 
-class Holder(vision_pb2_grpc.VisionServiceServicer):
+class Holder(vision_pb2_grpc.VisionServiceServicer):  # the other calls answer UNIMPLEMENTED
     """A vision replica with one embedding in memory."""
 
     values: tuple[bytes, ...] = (MANIFEST.pack(), *framed(TENSOR))
@@ -88,7 +88,7 @@ class Holder(vision_pb2_grpc.VisionServiceServicer):
 @pytest.fixture
 async def holder() -> AsyncIterator[Visual]:
     server = grpc.aio.server()
-    vision_pb2_grpc.add_VisionServiceServicer_to_server(Holder(), server)
+    vision_pb2_grpc.add_VisionServiceServicer_to_server(Holder(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield replace(VISUAL, holder=f"127.0.0.1:{port}")

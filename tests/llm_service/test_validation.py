@@ -21,7 +21,8 @@ USER, ASSISTANT, SYSTEM = visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT, visua
 
 
 def image(**fields: Any) -> llm_pb2.Message:
-    embedding = visual_pb2.EmbeddingReference(**{"key": KEY, "tile_count": 2, "tokens_per_tile": 4} | fields)
+    values: dict[str, Any] = {"key": KEY, "tile_count": 2, "tokens_per_tile": 4} | fields
+    embedding = visual_pb2.EmbeddingReference(**values)
     return llm_pb2.Message(role=USER, parts=[llm_pb2.Part(image=llm_pb2.VisualPart(embedding=embedding))])
 
 

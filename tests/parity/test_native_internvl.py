@@ -90,7 +90,12 @@ class Stack:
         return tokens
 
 
-CHECKPOINTS: list[tuple[Style, Layout, int]] = [("300m", "original", 1), ("300m", "hf", 2), ("6b", "original", 3), ("6b", "hf", 1)]
+CHECKPOINTS: list[tuple[Style, Layout, int]] = [
+    ("300m", "original", 1),
+    ("300m", "hf", 2),
+    ("6b", "original", 3),
+    ("6b", "hf", 1),
+]
 
 
 @pytest.fixture(params=CHECKPOINTS, ids=lambda case: f"{case[0]}-{case[1]}-{case[2]} file(s)")

@@ -1,4 +1,4 @@
-"""Tiny random InternVL checkpoints on disk, in both layouts and both tower styles, with transformers' model beside them."""
+"""Tiny random InternVL checkpoints on disk, in both layouts and both tower styles, and transformers' model of each."""
 
 import json
 import re
@@ -66,13 +66,14 @@ def _random_model(style: Style, seed: int) -> InternVLForConditionalGeneration:
         image_size=[TILE_SIZE, TILE_SIZE], patch_size=[PATCH_SIZE, PATCH_SIZE], attention_bias=not is_6b,
         use_qk_norm=is_6b, norm_type="rms_norm" if is_6b else "layer_norm", layer_norm_eps=1e-6,
     )  # fmt: skip
-    image_token = tokenizer().convert_tokens_to_ids("<IMG_CONTEXT>")
+    image_token = tokenizer().get_vocab()["<IMG_CONTEXT>"]
     config = InternVLConfig(
         vision_config=vision, text_config=Qwen2Config(**_language_config()), image_token_id=image_token,
         tie_word_embeddings=False,
     )  # fmt: skip
     config._attn_implementation = "eager"
-    model = InternVLForConditionalGeneration(config).eval()
+    model = InternVLForConditionalGeneration(config)
+    model.train(False)
     with torch.no_grad():  # norms, biases, class and position embeddings start trivial
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1 or "cls_token" in name or "position_embeddings" in name:

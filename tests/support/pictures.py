@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-
 BARS = 8
 
 

@@ -18,7 +18,7 @@ MERGES = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("Ġ", "t"), ("ä
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
     """About 275 tokens: the bytes, a few merges, the control tokens."""
-    pieces = [*bytes_to_unicode().values(), *(left + right for left, right in MERGES)]  # type: ignore[no-untyped-call]
+    pieces = [*bytes_to_unicode().values(), *(left + right for left, right in MERGES)]
     core = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=MERGES))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()

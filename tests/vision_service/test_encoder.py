@@ -71,8 +71,9 @@ class Replica:
 
     async def written(self) -> None:
         """Waits until nothing is on its way to Redis."""
-        while self.copies.pending_bytes or self.copies._pending:
-            await asyncio.sleep(0.005)
+        while self.copies._pending:
+            await asyncio.wait(self.copies._pending)
+        assert self.copies.pending_bytes == 0
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,11 @@ def test_damaged_files_are_refused_without_a_decoders_words(kind: str) -> None:
         else:
             for place in generator.integers(0, len(data), size=20):
                 damaged[place] ^= int(generator.integers(1, 256))
-        try:
+        with suppress(InvalidRequest):
             decode_image(bytes(damaged), LIMITS)
-        except InvalidRequest as error:
-            assert error.message.startswith(("the picture is cut off", "not a picture in", "a picture of"))
+            continue
+        with pytest.raises(InvalidRequest, match=r"^(the picture is cut off|not a picture in|a picture of)"):
+            decode_image(bytes(damaged), LIMITS)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"%PDF-1.7", b"<svg/>", b"\x89PNG\r\n\x1a\n"])

@@ -15,7 +15,9 @@ Arrivals = list[tuple[float, int]]
 def latencies(arrivals: Arrivals, take: Callable[[list[Ticket], int, float], list[tuple[Ticket, int]]]) -> list[float]:
     """Seconds each request takes on a device that does a batch of 16 tiles in 1.6 s, on a virtual clock."""
     budget, seconds_per_tile = 16, 0.1
-    now, waiting, finished = 0.0, [], {}
+    now = 0.0
+    waiting: list[Ticket] = []
+    finished: dict[Ticket, float] = {}
     pending = [(at, Ticket(at, tiles)) for at, tiles in arrivals]
     order = [ticket for _, ticket in pending]
     while pending or waiting:

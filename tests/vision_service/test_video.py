@@ -1,6 +1,5 @@
 """Frames are those the reference samples."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest

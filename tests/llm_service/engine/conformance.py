@@ -4,9 +4,9 @@ Greedy tokens are compared with transformers run without a cache, on the same ra
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -55,16 +55,14 @@ class EngineConformance:
     """Named promises. Engines have pages of 4 tokens and steps of at most 24."""
 
     @pytest.fixture
-    async def engine(self) -> AsyncIterator[Engine]:
+    def engine(self) -> Any:
         """Pages for 1,600 tokens."""
         raise NotImplementedError
-        yield
 
     @pytest.fixture
-    async def small_engine(self) -> AsyncIterator[Engine]:
+    def small_engine(self) -> Any:
         """Pages for 80 tokens."""
         raise NotImplementedError
-        yield
 
     @pytest.mark.parametrize("increment", INCREMENTS)
     async def test_greedy_tokens_are_transformers(self, engine: Engine, increment: int) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import generation
+from transformers.generation import logits_process
 
 from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.sampler import SamplingRow, sample, uniform
@@ -29,9 +29,9 @@ def test_greedy_is_the_argmax() -> None:
 @pytest.mark.parametrize(
     ("fields", "processor"),
     [
-        ({"top_k": 5}, generation.TopKLogitsWarper(5)),
-        ({"top_p": 0.7}, generation.TopPLogitsWarper(0.7)),
-        ({"min_p": 0.1}, generation.MinPLogitsWarper(0.1)),
+        ({"top_k": 5}, logits_process.TopKLogitsWarper(5)),
+        ({"top_p": 0.7}, logits_process.TopPLogitsWarper(0.7)),
+        ({"min_p": 0.1}, logits_process.MinPLogitsWarper(0.1)),
         ({}, None),
     ],
     ids=["top_k", "top_p", "min_p", "plain"],
@@ -48,7 +48,7 @@ def test_frequencies_are_the_filtered_probabilities(fields: dict[str, Any], proc
 @pytest.mark.parametrize("penalty", [1.3, 0.8])
 def test_repetition_penalty_is_transformers(penalty: float) -> None:
     seen = [3, 4, int(LOGITS.argmax())]
-    wanted = generation.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([seen]), LOGITS[None].clone())
+    wanted = logits_process.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([seen]), LOGITS[None].clone())
     row = SamplingRow(SamplingParameters(seed=0, repetition_penalty=penalty), seen[:2], seen[2:])
     assert sample(LOGITS[None], [row])[0].token_id == int(wanted.argmax())
 
@@ -76,7 +76,8 @@ def test_uniform_is_uniform() -> None:
     numbers = torch.tensor([uniform(seed, index) for seed in range(100) for index in range(100)])
     counts = torch.histc(numbers, bins=20, min=0, max=1)
     assert ((counts - 500).abs() < 100).all()  # 4.6 standard deviations
-    assert 0 <= float(numbers.min()) and float(numbers.max()) < 1
+    assert float(numbers.min()) >= 0
+    assert float(numbers.max()) < 1
 
 
 def test_logprobs_are_the_models_before_temperature() -> None:

@@ -44,8 +44,9 @@ async def test_a_full_queue_refuses(engine: TorchEngine) -> None:
     requests = [prompt_of([30], seed=index).request(4) for index in range(6)]
     results = await asyncio.gather(*(token_ids(engine, request) for request in requests), return_exceptions=True)
     refused = [result for result in results if isinstance(result, QueueFull)]
-    assert refused and all(error.retry_after_seconds for error in refused)
-    assert [result for result in results if isinstance(result, list)][0] == wanted(prompt_of([30], seed=0), 4)
+    assert refused
+    assert all(error.retry_after_seconds for error in refused)
+    assert next(result for result in results if isinstance(result, list)) == wanted(prompt_of([30], seed=0), 4)
     await idle(engine)
 
 

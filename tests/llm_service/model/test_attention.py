@@ -17,8 +17,8 @@ class Layer(torch.nn.Module):
 
 def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """(1, H, T, D) -> (1, T, H, D), plainly."""
-    repeated = (tensor.repeat_interleave(HEADS // KV_HEADS, dim=1) for tensor in (key, value))
-    return scaled_dot_product_attention(query, *repeated, is_causal=True).transpose(1, 2)
+    keys, values = (tensor.repeat_interleave(HEADS // KV_HEADS, dim=1) for tensor in (key, value))
+    return scaled_dot_product_attention(query, keys, values, is_causal=True).transpose(1, 2)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +47,12 @@ def test_equals_dense_attention(cuts: list[tuple[int, int]]) -> None:
             slots.append(tables[index][places // PAGE_SIZE] * PAGE_SIZE + places % PAGE_SIZE)
             starts.append(starts[-1] + len(places))
         context = PagedContext(torch.cat(slots), starts, [cut[i] for i in active], [tables[i] for i in active])
-        step = [torch.cat([tensors[i][kind][:, :, done[i] : cut[i]] for i in active], dim=2) for kind in range(3)]
-        result, _ = paged_attention(Layer(), *step, None, scaling=WIDTH**-0.5, paged=PagedStep(cache, context))
+        query, key, value = [
+            torch.cat([tensors[i][kind][:, :, done[i] : cut[i]] for i in active], dim=2) for kind in range(3)
+        ]
+        result, _ = paged_attention(
+            Layer(), query, key, value, None, scaling=WIDTH**-0.5, paged=PagedStep(cache, context)
+        )
         for place, index in enumerate(active):
             outputs[index].append(result[:, starts[place] : starts[place + 1]])
             done[index] = cut[index]

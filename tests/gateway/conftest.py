@@ -1,0 +1,71 @@
+"""A gateway on loopback in front of fake services."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.backends import Backends
+from gateway.client import ChatClient
+from gateway.server import SERVICES, add_servicers
+from gateway.settings import GatewaySettings
+from shared.rpc import Server
+from tests.gateway.fakes import FakeLlm, FakeVision, serving
+
+
+@asynccontextmanager
+async def gateway_serving(vision_address: str, llm_address: str) -> AsyncIterator[str]:
+    settings = GatewaySettings(
+        port=0,
+        vision_address=vision_address,
+        llm_address=llm_address,
+        backend_check_seconds=0.05,
+        max_concurrent_requests=4,
+        max_inline_media_bytes=1 << 20,
+        max_upload_bytes=8 << 20,
+    )
+    server = Server(settings)
+    async with Backends(settings) as backends:
+        add_servicers(server, backends, settings)
+        changed = asyncio.Event()
+
+        async def on_change(healthy: bool) -> None:
+            await server.set_serving(SERVICES, serving=healthy)
+            changed.set()
+
+        watch = asyncio.create_task(backends.watch(on_change))
+        await server.grpc.start()
+        await changed.wait()
+        try:
+            yield f"127.0.0.1:{server.port}"
+        finally:
+            watch.cancel()
+            await server.grpc.stop(0)
+
+
+@pytest.fixture
+async def vision() -> FakeVision:
+    return FakeVision()
+
+
+@pytest.fixture
+async def llm() -> FakeLlm:
+    return FakeLlm()
+
+
+@pytest.fixture
+async def gateway(vision: FakeVision, llm: FakeLlm) -> AsyncIterator[str]:
+    """Its address."""
+    async with (
+        serving(vision) as vision_address,
+        serving(llm) as llm_address,
+        gateway_serving(vision_address, llm_address) as address,
+    ):
+        yield address
+
+
+@pytest.fixture
+async def client(gateway: str) -> AsyncIterator[ChatClient]:
+    async with ChatClient(gateway) as client:
+        yield client

@@ -1,0 +1,173 @@
+"""Vision and LLM services that answer at once with what a test told them to, over real gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import grpc
+
+from shared.content import content_digest, content_key, media_id
+from shared.errors import EmbeddingNotFound, InternvlError, MediaExpired
+from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
+from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from shared.rpc import Server
+from shared.settings import ServiceSettings
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class LoopbackSettings(ServiceSettings):
+    service: ClassVar[str] = "test"
+    port: int = 0
+
+
+def model_info(fingerprint: str = "f" * 64) -> visual_pb2.ModelInfo:
+    return visual_pb2.ModelInfo(
+        model="InternVL3-test",
+        fingerprint=fingerprint,
+        hidden_size=64,
+        tokens_per_tile=16,
+        max_tile_count=12,
+        max_positions=512,
+    )
+
+
+class Fake:
+    """What both have: failures to raise first, a gate to wait at, and the calls that came."""
+
+    def __init__(self) -> None:
+        self.info = model_info()
+        self.failures: list[InternvlError] = []
+        self.gate: asyncio.Event | None = None
+        self.reached = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.deadlines: list[float | None] = []
+        self.request_ids: list[str] = []
+
+    async def enter(self, context: Context) -> None:
+        self.deadlines.append(context.time_remaining())
+        metadata = dict(context.invocation_metadata() or ())
+        self.request_ids.append(str(metadata.get("x-request-id")))
+        if self.failures:
+            raise self.failures.pop(0)
+        self.reached.set()
+        if self.gate is not None:
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+
+
+class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
+    """Remembers files by id; every embedding has two tiles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encodes: list[vision_pb2.EncodeRequest] = []
+        self.clips: list[vision_pb2.EncodeVideoRequest] = []
+        self.files: dict[str, bytes] = {}
+        self.seen: set[str] = set()
+
+    async def Encode(self, request: vision_pb2.EncodeRequest, context: Context) -> vision_pb2.EncodeResponse:  # noqa: N802
+        self.encodes.append(request)
+        await self.enter(context)
+        identifier = self._identify(request)
+        cached = identifier in self.seen
+        self.seen.add(identifier)
+        return vision_pb2.EncodeResponse(embedding=_embedding(identifier), media_id=identifier, cached=cached)
+
+    async def EncodeVideo(  # noqa: N802
+        self, request: vision_pb2.EncodeVideoRequest, context: Context
+    ) -> vision_pb2.EncodeVideoResponse:
+        self.clips.append(request)
+        await self.enter(context)
+        identifier = self._identify(request)
+        return vision_pb2.EncodeVideoResponse(
+            embedding=_embedding(identifier), media_id=identifier, frame_tile_counts=[1, 1]
+        )
+
+    async def PutMedia(  # noqa: N802
+        self, request_iterator: AsyncIterator[vision_pb2.PutMediaRequest], context: Context
+    ) -> vision_pb2.PutMediaResponse:
+        requests = [request async for request in request_iterator]
+        data = b"".join(request.chunk for request in requests[1:])
+        assert len(data) == requests[0].header.size_bytes
+        return vision_pb2.PutMediaResponse(media_id=self._keep(requests[0].header.tenant, data))
+
+    async def ReadEmbedding(  # noqa: N802
+        self, request: vision_pb2.ReadEmbeddingRequest, context: Context
+    ) -> AsyncIterator[vision_pb2.ReadEmbeddingResponse]:
+        if request.key:
+            raise EmbeddingNotFound.of([request.key])
+        yield vision_pb2.ReadEmbeddingResponse()
+
+    async def GetModelInfo(  # noqa: N802
+        self, request: vision_pb2.GetModelInfoRequest, context: Context
+    ) -> vision_pb2.GetModelInfoResponse:
+        return vision_pb2.GetModelInfoResponse(info=self.info)
+
+    def _identify(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> str:
+        if request.HasField("data"):
+            return self._keep(request.tenant, request.data)
+        if request.media_id not in self.files:
+            raise MediaExpired("gone", metadata={"media_id": request.media_id})
+        return request.media_id
+
+    def _keep(self, tenant: str, data: bytes) -> str:
+        identifier = media_id(tenant, content_digest(data))
+        self.files[identifier] = data
+        return identifier
+
+
+class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
+    """Says `words`; the gate is between the first word and the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[llm_pb2.GenerateRequest] = []
+        self.words = ["two ", "circles"]
+        self.late_failure: InternvlError | None = None
+
+    async def Generate(  # noqa: N802
+        self, request: llm_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[llm_pb2.GenerateResponse]:
+        self.requests.append(request)
+        gate, self.gate = self.gate, None
+        await self.enter(context)
+        self.gate = gate
+        yield llm_pb2.GenerateResponse(started=llm_pb2.Started(prompt_token_count=7, seed=1))
+        for index, word in enumerate(self.words):
+            yield llm_pb2.GenerateResponse(delta=llm_pb2.Delta(text=word, token_ids=[index]))
+            if self.late_failure is not None:
+                raise self.late_failure
+            await self.enter(context)
+        usage = sampling_pb2.Usage(prompt_token_count=7, completion_token_count=len(self.words))
+        reason = sampling_pb2.FINISH_REASON_STOP
+        yield llm_pb2.GenerateResponse(finished=llm_pb2.Finished(reason=reason, usage=usage))
+
+    async def GetModelInfo(  # noqa: N802
+        self, request: llm_pb2.GetModelInfoRequest, context: Context
+    ) -> llm_pb2.GetModelInfoResponse:
+        return llm_pb2.GetModelInfoResponse(info=self.info)
+
+
+@asynccontextmanager
+async def serving(fake: FakeVision | FakeLlm, port: int = 0) -> AsyncIterator[str]:
+    """The fake on loopback; its address."""
+    server = Server(LoopbackSettings(port=port))
+    if isinstance(fake, FakeVision):
+        vision_pb2_grpc.add_VisionServiceServicer_to_server(fake, server.grpc)
+    else:
+        llm_pb2_grpc.add_LlmServiceServicer_to_server(fake, server.grpc)
+    await server.grpc.start()
+    try:
+        yield f"127.0.0.1:{server.port}"
+    finally:
+        await server.grpc.stop(0)
+
+
+def _embedding(identifier: str) -> visual_pb2.EmbeddingReference:
+    return visual_pb2.EmbeddingReference(key=content_key(identifier), tile_count=2, tokens_per_tile=16)

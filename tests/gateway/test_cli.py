@@ -1,0 +1,104 @@
+"""The command line against a gateway, as a user runs it."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from gateway.cli import parse_increment
+from shared.errors import ImageUnreadable
+from tests.gateway.fakes import FakeLlm, FakeVision
+
+
+async def internvl(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(typed.encode())
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"picture")
+    return path
+
+
+async def test_ask_writes_only_the_answer(gateway: str, picture: Path, llm: FakeLlm) -> None:
+    arguments = ("--image", str(picture), "--image", str(picture), "--increment", "1/4", "--address", gateway)
+    code, output, errors = await internvl("ask", "how many?", *arguments)
+    assert (code, output, errors) == (0, "two circles\n", "")
+    (request,) = llm.requests
+    assert [part.WhichOneof("part") for part in request.messages[0].parts] == ["image", "image", "text"]
+    assert request.visual.position_increment == 0.25
+
+
+async def test_ask_reports_the_reason_on_standard_error(gateway: str, picture: Path, vision: FakeVision) -> None:
+    vision.failures = [ImageUnreadable("not a picture we can read")]
+    code, output, errors = await internvl("ask", "how many?", "--image", str(picture), "--address", gateway)
+    assert (code, output) == (1, "")
+    assert errors.startswith("IMAGE_UNREADABLE: not a picture we can read")
+
+
+async def test_ask_without_a_gateway_says_so(picture: Path) -> None:
+    code, output, errors = await internvl("ask", "how many?", "--address", "127.0.0.1:1")
+    assert (code, output) == (1, "")
+    assert errors.startswith("BACKEND_UNAVAILABLE")
+
+
+async def test_chat_keeps_the_conversation(gateway: str, picture: Path, llm: FakeLlm) -> None:
+    typed = f"/image {picture}\nhow many?\nand now?\n/image nowhere.png\n/quit\n"
+    code, output, errors = await internvl("chat", "--address", gateway, typed=typed)
+    assert (code, output) == (0, "two circles\ntwo circles\n")
+    assert "InternVL3-test" in errors
+    assert "there is no file nowhere.png" in errors
+    assert [len(request.messages) for request in llm.requests] == [1, 3]
+
+
+async def test_an_interrupt_stops_the_reply_and_not_the_program(gateway: str, llm: FakeLlm) -> None:
+    llm.gate = asyncio.Event()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.cli", "chat", "--address", gateway),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"how many?\n")
+    assert await process.stdout.readexactly(4) == b"two "
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(5):
+        await llm.cancelled.wait()
+    llm.gate = None
+    output, errors = await process.communicate(b"and now?\n")
+    assert (process.returncode, output) == (0, b"two circles\n")
+    assert b"(stopped)" in errors
+    assert [len(request.messages) for request in llm.requests] == [1, 1]
+
+
+async def test_version() -> None:
+    code, output, _ = await internvl("version")
+    assert code == 0
+    assert output.count(".") >= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "increment"), [(None, None), ("auto", "auto"), ("1", 1.0), ("0.25", 0.25), ("1/4", 0.25), ("1/256", 2**-8)]
+)
+def test_increments_as_people_write_them(text: str | None, increment: float | str | None) -> None:
+    assert parse_increment(text) == increment
+
+
+@pytest.mark.parametrize("text", ["a quarter", "1/0", "1/", "/4"])
+def test_what_is_no_increment(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_increment(text)
