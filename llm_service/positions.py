@@ -2,7 +2,7 @@
 
 A text token advances the position by 1, a visual token by its image's increment, one of 1, 1/2, ... 1/256. Text after
 an image continues on a whole number. Positions are kept as integers, in ticks of 1/256, until the rotary embedding:
-in ticks every position is exact, whereas bfloat16 holds only 805 distinct values among the first 8,370 positions.
+in ticks every position is exact, whereas bfloat16 holds 900 distinct values among the whole numbers below 8,370.
 
     tokens      a   b  <img>  v   v   v   v  </img>  c
     increment 1 0   1    2    3   4   5   6    7     8

@@ -1,6 +1,5 @@
 """Requests from protobuf to our own types, every field checked. Raises BadOption and BadMessages with field paths."""
 
-import math
 import secrets
 from collections.abc import Sequence
 
@@ -11,11 +10,7 @@ from llm_service.positions import increment_ticks
 from shared.errors import BadMessages, BadOption
 from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
 from shared.pb.internvl.llm.v1 import llm_pb2
-
-MAX_STOP_COUNT = 16
-MAX_STOP_CHARS = 256
-MAX_LOGPROBS = 20
-MAX_SEED = (1 << 64) - 1
+from shared.sampling_options import check_sampling
 
 _ROLES = {
     visual_pb2.ROLE_SYSTEM: Role.SYSTEM,
@@ -28,12 +23,13 @@ def generation_request(request: llm_pb2.GenerateRequest, *, default_increment: i
     """The request in our own types."""
     default = _increment(request.visual, default_increment, "visual.position_increment")
     sampling = request.sampling
+    check_sampling(sampling)
     return GenerationRequest(
         tenant=request.tenant,
         messages=_messages(request.messages, default),
         sampling=_sampling(sampling),
-        max_tokens=_max_tokens(sampling),
-        stop=_stop(sampling.stop),
+        max_tokens=sampling.max_tokens if sampling.HasField("max_tokens") else None,
+        stop=list(sampling.stop),
         resume_ids=list(request.resume_token_ids),
     )
 
@@ -102,48 +98,19 @@ def _increment(options: visual_pb2.VisualOptions, default: Increment, field: str
 
 
 def _sampling(options: sampling_pb2.SamplingOptions) -> SamplingParameters:
+    """With the defaults of fields that are unset; those that are set have been checked."""
+
+    def value(name: str, default: float) -> float:
+        return float(getattr(options, name)) if options.HasField(name) else default  # type: ignore[arg-type]
+
     return SamplingParameters(
-        seed=options.seed if options.HasField("seed") else secrets.randbelow(MAX_SEED + 1),
-        temperature=_number(options, "temperature", 0.0, low=0.0, high=100.0),
-        top_p=_number(options, "top_p", 1.0, low=0.0, high=1.0, low_excluded=True),
-        top_k=int(_number(options, "top_k", 0, low=0, high=1 << 30)),
-        min_p=_number(options, "min_p", 0.0, low=0.0, high=1.0),
-        repetition_penalty=_number(options, "repetition_penalty", 1.0, low=0.0, high=100.0, low_excluded=True),
-        presence_penalty=_number(options, "presence_penalty", 0.0, low=-100.0, high=100.0),
-        frequency_penalty=_number(options, "frequency_penalty", 0.0, low=-100.0, high=100.0),
-        top_logprob_count=(
-            int(_number(options, "top_logprob_count", 0, low=0, high=MAX_LOGPROBS))
-            if options.HasField("top_logprob_count")
-            else None
-        ),
+        seed=options.seed if options.HasField("seed") else secrets.randbelow(1 << 64),
+        temperature=value("temperature", 0.0),
+        top_p=value("top_p", 1.0),
+        top_k=int(value("top_k", 0)),
+        min_p=value("min_p", 0.0),
+        repetition_penalty=value("repetition_penalty", 1.0),
+        presence_penalty=value("presence_penalty", 0.0),
+        frequency_penalty=value("frequency_penalty", 0.0),
+        top_logprob_count=options.top_logprob_count if options.HasField("top_logprob_count") else None,
     )
-
-
-def _max_tokens(options: sampling_pb2.SamplingOptions) -> int | None:
-    if not options.HasField("max_tokens"):
-        return None
-    return int(_number(options, "max_tokens", 0, low=1, high=1 << 30))
-
-
-def _number(
-    options: sampling_pb2.SamplingOptions,
-    name: str,
-    default: float,
-    *,
-    low: float,
-    high: float,
-    low_excluded: bool = False,
-) -> float:
-    value = float(getattr(options, name)) if options.HasField(name) else default  # type: ignore[arg-type]
-    if not math.isfinite(value) or value > high or value < low or (low_excluded and value == low):
-        bracket = "(" if low_excluded else "["
-        raise BadOption(f"{name} must be in {bracket}{low:g}, {high:g}], got {value:g}", field=f"sampling.{name}")
-    return value
-
-
-def _stop(stop: Sequence[str]) -> list[str]:
-    if len(stop) > MAX_STOP_COUNT or not all(1 <= len(text) <= MAX_STOP_CHARS for text in stop):
-        raise BadOption(
-            f"stop takes at most {MAX_STOP_COUNT} strings of 1 to {MAX_STOP_CHARS} characters", field="sampling.stop"
-        )
-    return list(stop)
