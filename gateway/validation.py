@@ -1,44 +1,15 @@
 """What a request must be. Raises BadMessages and BadOption that name the field; looks at no media bytes."""
 
 import math
-from dataclasses import dataclass
 
 from gateway.limits import RequestLimits
 from shared.errors import BadMessages, BadOption
 from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
+from shared.pb.internvl.common.v1 import visual_pb2
+from shared.sampling_options import check_sampling
 
 INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
 """Position increments a visual token may have: 1, 1/2, ... 1/256."""
-MAX_STOP_COUNT = 16
-MAX_STOP_CHARS = 256
-_LARGE = 1 << 30
-
-
-@dataclass(frozen=True)
-class _Range:
-    low: float
-    high: float
-    low_excluded: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and self.low <= value <= self.high and not (self.low_excluded and value == self.low)
-
-    def __str__(self) -> str:
-        return f"{'(' if self.low_excluded else '['}{self.low:g}, {self.high:g}]"
-
-
-_SAMPLING_RANGES = {
-    "max_tokens": _Range(1, _LARGE),
-    "temperature": _Range(0, 100),
-    "top_p": _Range(0, 1, low_excluded=True),
-    "top_k": _Range(0, _LARGE),
-    "min_p": _Range(0, 1),
-    "repetition_penalty": _Range(0, 100, low_excluded=True),
-    "presence_penalty": _Range(-100, 100),
-    "frequency_penalty": _Range(-100, 100),
-    "top_logprob_count": _Range(0, 20),
-}
 
 
 def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
@@ -46,7 +17,7 @@ def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
     _check_conversation(request, limits)
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]", limits)
-    _check_sampling(request.sampling)
+    check_sampling(request.sampling)
     _check_visual(request.visual, "visual")
 
 
@@ -62,7 +33,7 @@ def _check_conversation(request: chat_pb2.ChatRequest, limits: RequestLimits) ->
         raise BadMessages("the last message must be the user's", field=f"messages[{len(messages) - 1}].role")
 
 
-def _check_role(role: visual_pb2.Role, index: int) -> None:
+def _check_role(role: visual_pb2.Role.ValueType, index: int) -> None:
     field = f"messages[{index}].role"
     if role not in (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT):
         raise BadMessages("a message needs a role", field=field)
@@ -82,7 +53,7 @@ def _check_message(message: chat_pb2.Message, field: str, limits: RequestLimits)
         _check_part(part, message.role, f"{field}.parts[{index}]")
 
 
-def _check_part(part: chat_pb2.Part, role: visual_pb2.Role, field: str) -> None:
+def _check_part(part: chat_pb2.Part, role: visual_pb2.Role.ValueType, field: str) -> None:
     kind = part.WhichOneof("part")
     if kind is None:
         raise BadMessages("a part is empty", field=field)
@@ -118,17 +89,4 @@ def _check_frames(options: visual_pb2.VideoOptions, field: str) -> None:
     if options.HasField("end_seconds") and not (math.isfinite(options.end_seconds) and options.end_seconds > start):
         raise BadOption(
             f"end_seconds must be later than start_seconds, got {options.end_seconds:g}", field=f"{field}.end_seconds"
-        )
-
-
-def _check_sampling(options: sampling_pb2.SamplingOptions) -> None:
-    for descriptor, value in options.ListFields():
-        allowed = _SAMPLING_RANGES.get(descriptor.name)
-        if allowed is not None and value not in allowed:
-            raise BadOption(
-                f"{descriptor.name} must be in {allowed}, got {value:g}", field=f"sampling.{descriptor.name}"
-            )
-    if len(options.stop) > MAX_STOP_COUNT or not all(1 <= len(text) <= MAX_STOP_CHARS for text in options.stop):
-        raise BadOption(
-            f"stop takes at most {MAX_STOP_COUNT} strings of 1 to {MAX_STOP_CHARS} characters", field="sampling.stop"
         )

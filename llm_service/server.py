@@ -1,9 +1,5 @@
 """Puts the LLM service together and runs it."""
 
-import asyncio
-import logging
-import sys
-
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -20,24 +16,17 @@ from llm_service.settings import LlmSettings
 from shared.checkpoint import Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
 from shared.model_config import ModelConfig
-from shared.pb.internvl.common.v1 import visual_pb2
+from shared.model_info import model_info
 from shared.pb.internvl.llm.v1 import llm_pb2_grpc
 from shared.rpc import Server
-from shared.telemetry import LoadingLog, configure_logging
+from shared.service import run_service
+from shared.telemetry import LoadingLog
 from shared.value_store import RedisStore
-
-log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """The command `internvl-llm`. Exits with 2 and one line when it cannot start."""
-    settings = LlmSettings.from_command_line()
-    configure_logging(settings.service, settings.log_level)
-    try:
-        asyncio.run(serve(settings))
-    except (ValueError, OSError, RuntimeError) as error:
-        log.critical("cannot serve", extra={"cause": str(error)})
-        sys.exit(2)
+    """The command `internvl-llm`."""
+    run_service(LlmSettings, serve)
 
 
 async def serve(settings: LlmSettings) -> None:
@@ -62,7 +51,7 @@ async def serve(settings: LlmSettings) -> None:
     servicer = LlmServicer(
         generator,
         tokenizer.backend_tokenizer,
-        _model_info(settings, checkpoint, config),
+        model_info(settings, checkpoint, config),
         default_increment=increment_ticks(settings.default_increment),
     )
     llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
@@ -84,15 +73,3 @@ def _start_engine(settings: LlmSettings, model: LanguageModel) -> TorchEngine:
     page_count = settings.cache_bytes // page_bytes(model.config, settings.page_size, model.dtype)
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
     return TorchEngine(model, page_count=page_count, page_size=settings.page_size, limits=limits)
-
-
-def _model_info(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> visual_pb2.ModelInfo:
-    return visual_pb2.ModelInfo(
-        model=settings.public_model_name,
-        revision=settings.revision,
-        fingerprint=checkpoint.pairing_fingerprint(),
-        hidden_size=config.hidden_size,
-        tokens_per_tile=config.tokens_per_tile,
-        max_tile_count=config.max_tile_count,
-        max_positions=config.max_positions,
-    )

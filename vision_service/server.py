@@ -1,18 +1,15 @@
 """Puts the vision service together and runs it."""
 
-import asyncio
-import logging
-import sys
-
 import torch
 
 from shared.checkpoint import VISION_PREFIXES, Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
 from shared.model_config import ModelConfig
-from shared.pb.internvl.common.v1 import visual_pb2
+from shared.model_info import model_info
 from shared.pb.internvl.vision.v1 import vision_pb2_grpc
 from shared.rpc import Server
-from shared.telemetry import LoadingLog, configure_logging
+from shared.service import run_service
+from shared.telemetry import LoadingLog
 from shared.value_store import MemoryStore, RedisStore, ValueStore
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
@@ -24,18 +21,10 @@ from vision_service.servicer import VisionServicer
 from vision_service.settings import VisionSettings
 from vision_service.video import VideoLimits
 
-log = logging.getLogger(__name__)
-
 
 def main() -> None:
-    """The command `internvl-vision`. Exits with 2 and one line when it cannot start."""
-    settings = VisionSettings.from_command_line()
-    configure_logging(settings.service, settings.log_level)
-    try:
-        asyncio.run(serve(settings))
-    except (ValueError, OSError, RuntimeError) as error:
-        log.critical("cannot serve", extra={"cause": str(error)})
-        sys.exit(2)
+    """The command `internvl-vision`."""
+    run_service(VisionSettings, serve)
 
 
 async def serve(settings: VisionSettings) -> None:
@@ -46,15 +35,7 @@ async def serve(settings: VisionSettings) -> None:
     checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
     config = ModelConfig.from_folder(checkpoint.folder)
     encoder = _start_encoder(settings, checkpoint, _load_model(settings, checkpoint, config))
-    info = visual_pb2.ModelInfo(
-        model=settings.public_model_name,
-        revision=settings.revision,
-        fingerprint=checkpoint.pairing_fingerprint(),
-        hidden_size=config.hidden_size,
-        tokens_per_tile=config.tokens_per_tile,
-        max_tile_count=config.max_tile_count,
-        max_positions=config.max_positions,
-    )
+    info = model_info(settings, checkpoint, config)
     servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
     vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
     try:

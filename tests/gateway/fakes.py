@@ -109,6 +109,11 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
     ) -> vision_pb2.GetModelInfoResponse:
         return vision_pb2.GetModelInfoResponse(info=self.info)
 
+    async def GetStatus(  # noqa: N802
+        self, request: vision_pb2.GetStatusRequest, context: Context
+    ) -> vision_pb2.GetStatusResponse:
+        return vision_pb2.GetStatusResponse()
+
     def _identify(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> str:
         if request.HasField("data"):
             return self._keep(request.tenant, request.data)
@@ -152,6 +157,11 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
         self, request: llm_pb2.GetModelInfoRequest, context: Context
     ) -> llm_pb2.GetModelInfoResponse:
         return llm_pb2.GetModelInfoResponse(info=self.info)
+
+    async def GetStatus(  # noqa: N802
+        self, request: llm_pb2.GetStatusRequest, context: Context
+    ) -> llm_pb2.GetStatusResponse:
+        return llm_pb2.GetStatusResponse()
 
 
 @asynccontextmanager

@@ -1,0 +1,215 @@
+"""Everything on one machine: Redis, vision service, LLM service and gateway as processes.
+
+    async with Stack(StackOptions(model="OpenGVLab/InternVL3-1B")) as stack:
+        ... ChatClient(stack.address) ...
+
+If one process dies, the rest is stopped and ServiceDied says which it was and what it logged last. On the way out they
+are stopped one after the other, the gateway first, so that replies in flight still end.
+"""
+
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from deploy.local.process import Child, LaunchError, ServiceDied
+from deploy.local.progress import StartDisplay
+from deploy.local.redis_server import start_redis
+from gateway.client import ChatClient
+from shared.errors import ModelMismatch, Unavailable
+
+DEMO_MODEL = Path(__file__).parent / "demo_model" / "checkpoint"
+DEMO_MODEL_NAME = "InternVL3-demo"
+PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "vision": (sys.executable, "-m", "vision_service"),
+        "llm": (sys.executable, "-m", "llm_service"),
+        "gateway": (sys.executable, "-m", "gateway"),
+    }
+)
+# Without these, glibc maps and unmaps every message of some MiB, which costs more than sending it.
+_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "536870912",
+    "MALLOC_TRIM_THRESHOLD_": "536870912",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+_KILL_SECONDS = 2.0
+"""What a process gets beyond its drain time."""
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What to start."""
+
+    model: str = str(DEMO_MODEL)
+    """Folder of an InternVL3 checkpoint, or its name on the model hub."""
+    model_name: str = DEMO_MODEL_NAME
+    """Name clients see; empty: the last part of `model`."""
+    host: str = "127.0.0.1"
+    """Where the gateway listens; all else listens on loopback."""
+    port: int = 50050
+    """The gateway's; 0 = any."""
+    redis_url: str | None = None
+    """A running Redis; None starts a private one."""
+    log_folder: Path | None = None
+    """Where `vision.log` and the others are written; None = a folder that goes when the stack does."""
+    drain_seconds: float = 10.0
+    """How long replies in flight may take when the stack is stopped."""
+
+    def with_model(self, model: str) -> "StackOptions":
+        """The same for another model, under its own name."""
+        return replace(self, model=model, model_name="")
+
+
+class Stack:
+    """The processes while its context lasts."""
+
+    def __init__(
+        self,
+        options: StackOptions,
+        *,
+        on_change: Callable[[Child], None] | None = None,
+        programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
+    ) -> None:
+        self._options = options
+        self._on_change = on_change
+        self._programs = programs
+        self._children: dict[str, Child] = {}
+        self._lifetime = self._run()
+
+    async def __aenter__(self) -> Self:
+        await self._lifetime.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._lifetime.__aexit__(kind, error, trace)
+
+    @property
+    def address(self) -> str:
+        """host:port of the gateway."""
+        return self._children["gateway"].address
+
+    @property
+    def children(self) -> dict[str, Child]:
+        """The processes by name, in the order they were started."""
+        return dict(self._children)
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncIterator[None]:
+        try:
+            async with AsyncExitStack() as exit_stack:
+                folder = Path(exit_stack.enter_context(tempfile.TemporaryDirectory(prefix="internvl-")))
+                group = await exit_stack.enter_async_context(asyncio.TaskGroup())
+                exit_stack.push_async_callback(self._stop)
+                await self._start(group, folder)
+                yield
+        except BaseExceptionGroup as failures:
+            raise _cause(failures) from None
+
+    async def _start(self, group: asyncio.TaskGroup, folder: Path) -> None:
+        """Returns when a chat would be answered. A process that dies meanwhile cancels this through the group."""
+        options = self._options
+        logs = options.log_folder or folder
+        logs.mkdir(parents=True, exist_ok=True)
+        redis_url = options.redis_url
+        if redis_url is None:
+            redis, redis_url = await start_redis(folder, log_folder=logs)
+            self._adopt(redis, group)
+            await redis.ready()
+        model = ["--model", options.model, "--port", "0"]
+        if options.model_name:
+            model += ["--model-name", options.model_name]
+        # In the environment, because everyone may see the flags of a process, and a URL may hold a password.
+        vision = await self._spawn("vision", model, logs, group, INTERNVL_VISION_REDIS_URL=redis_url)
+        llm = await self._spawn("llm", model, logs, group, INTERNVL_LLM_REDIS_URL=redis_url)
+        await vision.ready()
+        await llm.ready()
+        public = ["--host", options.host, "--port", str(options.port)]
+        backends = ["--vision-address", vision.address, "--llm-address", llm.address]
+        gateway = await self._spawn("gateway", public + backends, logs, group)
+        await gateway.ready()
+        await _answers(gateway.address)
+
+    async def _spawn(
+        self, name: str, flags: Sequence[str], logs: Path, group: asyncio.TaskGroup, **environment: str
+    ) -> Child:
+        command = (*self._programs[name], *flags, "--drain-seconds", str(self._options.drain_seconds))
+        child = await Child.start(name, command, log_folder=logs, environment=_ENVIRONMENT | environment)
+        self._adopt(child, group)
+        return child
+
+    def _adopt(self, child: Child, group: asyncio.TaskGroup) -> None:
+        self._children[child.name] = child
+        if self._on_change is not None:
+            child.on_change = self._on_change
+            self._on_change(child)
+        group.create_task(child.watch())
+
+    async def _stop(self) -> None:
+        seconds = self._options.drain_seconds + _KILL_SECONDS
+        async with AsyncExitStack() as stops:
+            for name in ("redis", "vision", "llm", "gateway"):  # the last one in is the first one out
+                if name in self._children:
+                    stops.push_async_callback(self._children[name].stop, seconds)
+
+
+def serve_until_stopped(options: StackOptions, *, programs: Mapping[str, tuple[str, ...]] = PROGRAMS) -> None:
+    """Runs the stack in front of a terminal until Ctrl-C or SIGTERM. Exits with 1 and the cause when it cannot run."""
+    try:
+        asyncio.run(_serve(options, programs))
+    except LaunchError as error:
+        sys.exit(f"error: {error}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return
+
+
+async def _serve(options: StackOptions, programs: Mapping[str, tuple[str, ...]]) -> None:
+    require_model(options)
+    cancel_on_sigterm()
+    with StartDisplay() as display:
+        async with Stack(options, on_change=display.show, programs=programs) as stack:
+            display.finish(f"\n  chat   internvl chat --address {stack.address}\n  stop   Ctrl-C")
+            await asyncio.Event().wait()
+
+
+def cancel_on_sigterm() -> None:
+    """SIGTERM cancels the current task, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
+def require_model(options: StackOptions) -> None:
+    """Raises LaunchError when the demo model is wanted and not there."""
+    if options.model == str(DEMO_MODEL) and not DEMO_MODEL.is_dir():
+        raise LaunchError(f"the demo model is not at {DEMO_MODEL}; name another one with --model")
+
+
+async def _answers(address: str) -> None:
+    """Returns when the gateway and both services agree."""
+    async with ChatClient(address) as client:
+        while True:
+            try:
+                await client.model_info()
+                return
+            except ModelMismatch as error:
+                raise LaunchError(error.message) from error
+            except Unavailable:
+                await asyncio.sleep(0.05)
+
+
+def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What ended the stack: a dead process before all else, for what else failed failed because of it."""
+    died = failures.subgroup(ServiceDied)
+    error: BaseException = died if died is not None else failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

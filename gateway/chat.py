@@ -1,0 +1,155 @@
+"""One turn end to end: step 11 of the data's path, and the order of everything before it.
+
+    check -> media -> encode all at once -> Started -> generate -> Delta ... -> Finished
+
+Knows no gRPC context: who asks and until when is handed in. Closing the events stops the work of both services.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+
+from gateway.backends import Backends
+from gateway.deadline import Deadline
+from gateway.limits import RequestLimits
+from gateway.media import Medium, distinct, media_of
+from gateway.translation import Encoded, delta, finished, generate_request, started
+from gateway.validation import check_request
+from shared.errors import EmbeddingNotFound, InternvlError, Unavailable
+from shared.pb.internvl.chat.v1 import chat_pb2
+from shared.pb.internvl.llm.v1 import llm_pb2
+
+RETRY_SECONDS = 0.2
+"""Pause before a service that was not there is asked again."""
+
+Embeddings = dict[Medium, Encoded]
+
+
+class Chat:
+    """Answers conversations with the services behind the gateway."""
+
+    def __init__(self, backends: Backends, limits: RequestLimits) -> None:
+        self._backends = backends
+        self._limits = limits
+
+    async def answer(
+        self, request: chat_pb2.ChatRequest, *, tenant: str, deadline: Deadline
+    ) -> AsyncGenerator[chat_pb2.ChatResponse, None]:
+        """One Started, any number of Delta, one Finished. Raises an InternvlError at any point instead."""
+        clock = _Clock()
+        check_request(request, self._limits)
+        media = media_of(request, tenant, self._limits)
+        model = self._backends.model_info().model
+        turn = _Turn(self._backends, tenant, deadline)
+        embeddings = await turn.encode(distinct(media))
+        clock.encoded()
+        yield started(uuid.uuid4().hex, model, [embeddings[medium] for medium in media])
+        async with aclosing(turn.generate(request, media, embeddings)) as events:
+            async for event in events:
+                if event.HasField("delta"):
+                    clock.token()
+                    if (response := delta(event.delta)) is not None:
+                        yield response
+                elif event.HasField("finished"):
+                    yield finished(event.finished, clock.timing())
+
+
+class _Turn:
+    """The calls of one request."""
+
+    def __init__(self, backends: Backends, tenant: str, deadline: Deadline) -> None:
+        self._backends = backends
+        self._tenant = tenant
+        self._deadline = deadline
+
+    async def encode(self, media: Iterable[Medium]) -> Embeddings:
+        """All at once; the first failure stops the rest."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {medium: group.create_task(self._encode_one(medium)) for medium in media}
+        except* InternvlError as failures:
+            raise _first(failures) from None
+        return {medium: task.result() for medium, task in tasks.items()}
+
+    async def generate(
+        self, request: chat_pb2.ChatRequest, media: Sequence[Medium], embeddings: Embeddings
+    ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
+        """The reply. Until its first token, lost embeddings and an absent service are each made up for once."""
+        retries = _Retries()
+        while True:
+            wanted = generate_request(request, self._tenant, media, embeddings)
+            try:
+                async with aclosing(self._backends.generate(wanted, self._deadline)) as events:
+                    async for event in events:
+                        if not event.HasField("started"):
+                            retries.forbid()
+                        yield event
+                return
+            except EmbeddingNotFound as error:
+                retries.spend(error)
+                embeddings = embeddings | await self.encode(_lost(error, embeddings))
+            except Unavailable as error:
+                retries.spend(error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _encode_one(self, medium: Medium) -> Encoded:
+        try:
+            return await self._backends.encode(medium, self._tenant, self._deadline)
+        except Unavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+            return await self._backends.encode(medium, self._tenant, self._deadline)
+
+
+class _Retries:
+    """Each cause may be met once, and none after the first token."""
+
+    def __init__(self) -> None:
+        self._left: set[type[InternvlError]] = {EmbeddingNotFound, Unavailable}
+
+    def forbid(self) -> None:
+        self._left.clear()
+
+    def spend(self, error: InternvlError) -> None:
+        """Raises `error` if it may not be answered by trying again."""
+        cause = next((kind for kind in self._left if isinstance(error, kind)), None)
+        if cause is None:
+            raise error
+        self._left.remove(cause)
+
+
+class _Clock:
+    """Durations since the request came."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._timing = chat_pb2.Timing()
+
+    def encoded(self) -> None:
+        self._timing.encode_seconds = self._elapsed()
+
+    def token(self) -> None:
+        self._timing.first_token_seconds = self._timing.first_token_seconds or self._elapsed()
+
+    def timing(self) -> chat_pb2.Timing:
+        self._timing.total_seconds = self._elapsed()
+        return self._timing
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+
+def _lost(error: EmbeddingNotFound, embeddings: Embeddings) -> list[Medium]:
+    """The media whose embeddings are gone; all of them if the error does not say."""
+    named = [medium for medium, found in embeddings.items() if found.embedding.key in error.keys]
+    return named or list(embeddings)
+
+
+def _first(failures: BaseExceptionGroup[InternvlError]) -> InternvlError:
+    """An error that the group holds, however deep."""
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, InternvlError)
+    return error

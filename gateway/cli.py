@@ -1,0 +1,235 @@
+"""The command `internvl`: start everything on this machine, chat, ask once.
+
+Needs the base install; `up` needs the services' extras as well. Answers go to standard output, all else to standard
+error.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gateway.client import DEFAULT_ADDRESS, ChatClient, ChatSession, Delta, Finished, Sampling, Started, Visual
+from gateway.conversation import PositionIncrement
+from shared.errors import BackendUnavailable, InternvlError
+
+app = typer.Typer(
+    name="internvl", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+errors = Console(stderr=True, highlight=False)
+
+Address = Annotated[str, typer.Option(help="host:port of the gateway.", envvar="INTERNVL_CLI_ADDRESS")]
+Images = Annotated[
+    list[Path] | None, typer.Option("--image", "-i", help="A picture; may be given again.", exists=True, dir_okay=False)
+]
+Increment = Annotated[
+    str | None,
+    typer.Option(help="Position increment of visual tokens: 1, 1/2, 0.25 ... 1/256, or auto.", metavar="DELTA"),
+]
+MaxTiles = Annotated[int | None, typer.Option(help="Most tiles a picture is cut into.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of a reply.")]
+Temperature = Annotated[float | None, typer.Option(help="0 = always the likeliest token.")]
+
+CHAT_HELP = "/image PATH adds a picture to the next message, /quit or Ctrl-D leaves, Ctrl-C stops a reply."
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+@app.command()
+def up(
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub name of an InternVL3 checkpoint; default: the demo model.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address the gateway listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 = any.")] = 50050,
+    redis_url: Annotated[str | None, typer.Option(help="A running Redis; default: start a private one.")] = None,
+    log_folder: Annotated[Path | None, typer.Option(help="Where the services' logs go.")] = None,
+) -> None:
+    """Start Redis, the vision service, the LLM service and the gateway on this machine."""
+    from deploy.local.launcher import StackOptions, serve_until_stopped  # needs the extras
+
+    options = StackOptions(host=host, port=port, redis_url=redis_url, log_folder=log_folder)
+    with reported_errors():
+        serve_until_stopped(options if model is None else options.with_model(model))
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    image: Images = None,
+    address: Address = DEFAULT_ADDRESS,
+    increment: Increment = None,
+    max_tiles: MaxTiles = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+) -> None:
+    """Ask one question; only the answer goes to standard output."""
+    visual = Visual(max_tiles, parse_increment(increment))
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+
+    async def once() -> None:
+        async with ChatClient(address) as client:
+            session = ChatSession(client, visual=visual, sampling=sampling)
+            await write_reply(session, [*(image or []), question])
+
+    with reported_errors():
+        asyncio.run(once())
+
+
+@app.command()
+def chat(
+    image: Images = None,
+    address: Address = DEFAULT_ADDRESS,
+    increment: Increment = None,
+    max_tiles: MaxTiles = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    system: Annotated[str | None, typer.Option(help="Instructions to the model.")] = None,
+) -> None:
+    """Chat, with pictures if you like."""
+    visual = Visual(max_tiles, parse_increment(increment))
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    with reported_errors(), asyncio.Runner() as runner:
+        client = runner.run(_connect(address))
+        session = ChatSession(client, system=system, visual=visual, sampling=sampling)
+        try:
+            _converse(runner, session, list(image or []))
+        finally:
+            runner.run(client.close())
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the version."""
+    typer.echo(version("internvl-serving"))
+
+
+def parse_increment(text: str | None) -> PositionIncrement | None:
+    """`1`, `0.25`, `1/4` or `auto`. Whether the server has such an increment, it says itself."""
+    if text is None or text == "auto":
+        return "auto" if text else None
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / (float(denominator) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(f"{text!r} is none of 1, 0.25, 1/4 and auto", param_hint="--increment") from None
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """A line on standard error and exit code 1 in place of a traceback."""
+    try:
+        yield
+    except InternvlError as error:
+        report(error)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        errors.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def report(error: InternvlError) -> None:
+    """What went wrong, by its reason."""
+    place = f" ({error.field})" if error.field else ""
+    errors.print(f"[red]{error.reason()}[/red]: {escape(error.message + place)}")
+    if isinstance(error, BackendUnavailable):
+        errors.print("Is it running? `internvl up` starts everything on this machine.", style="dim")
+
+
+async def write_reply(session: ChatSession, parts: Sequence[str | Path]) -> tuple[Started, Finished]:
+    """Writes the answer to standard output as it comes."""
+    started: Started | None = None
+    finished: Finished | None = None
+    async with aclosing(session.ask(*parts)) as events:
+        async for event in events:
+            match event:
+                case Started():
+                    started = event
+                case Delta():
+                    sys.stdout.write(event.text)
+                    sys.stdout.flush()
+                case Finished():
+                    finished = event
+    sys.stdout.write("\n")
+    assert started is not None
+    assert finished is not None
+    return started, finished
+
+
+async def _connect(address: str) -> ChatClient:
+    client = ChatClient(address)
+    try:
+        info = await client.model_info()
+    except InternvlError:
+        await client.close()
+        raise
+    errors.print(f"[bold]{escape(info.model)}[/bold] at {address}. {CHAT_HELP}", style="dim")
+    return client
+
+
+def _converse(runner: asyncio.Runner, session: ChatSession, pictures: list[Path]) -> None:
+    while (line := _read_line(pictures)) is not None:
+        command, _, argument = line.strip().partition(" ")
+        if command == "/quit":
+            return
+        if command == "/image":
+            _add_picture(pictures, argument)
+        elif command.startswith("/"):
+            errors.print(CHAT_HELP, style="dim")
+        elif command and _reply(runner, session, [*pictures, line]):
+            pictures.clear()
+
+
+def _read_line(pictures: Sequence[Path]) -> str | None:
+    """A line of the user, or None when there are no more."""
+    shown = "".join(f"[{path.name}] " for path in pictures)
+    try:
+        return input(f"{shown}> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None
+    except KeyboardInterrupt:
+        errors.print(f"\n{CHAT_HELP}", style="dim")
+        return ""
+
+
+def _add_picture(pictures: list[Path], text: str) -> None:
+    path = Path(text.strip()).expanduser()
+    if path.is_file():
+        pictures.append(path)
+    else:
+        errors.print(f"there is no file {escape(str(path))}", style="red")
+
+
+def _reply(runner: asyncio.Runner, session: ChatSession, parts: Sequence[str | Path]) -> bool:
+    """Whether the turn became part of the conversation."""
+    try:
+        runner.run(_turn(session, parts))
+    except KeyboardInterrupt:
+        errors.print("\n(stopped)", style="dim")
+        return False
+    except InternvlError as error:
+        report(error)
+        return False
+    return True
+
+
+async def _turn(session: ChatSession, parts: Sequence[str | Path]) -> None:
+    _, finished = await write_reply(session, parts)
+    if finished.reason == "length":
+        errors.print("(cut at the token limit)", style="dim")
+
+
+if __name__ == "__main__":
+    main()

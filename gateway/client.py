@@ -1,0 +1,197 @@
+"""The Python client. Needs the base install only; a server's parts are never imported here.
+
+    async with ChatClient("127.0.0.1:50050") as client:
+        session = ChatSession(client)
+        async for event in session.ask("How many circles are there?", Path("picture.png")):
+            ...
+
+Errors are those of shared/errors.py.
+"""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc
+
+from gateway.conversation import Image, Message, Part, Sampling, Video, Visual, chat_request, user
+from gateway.events import Delta, Event, Finished, Media, Started, event_of
+from shared.channel import open_channel
+from shared.chunks import chunks
+from shared.errors import MediaExpired
+from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
+from shared.status import from_call_error
+
+__all__ = [
+    "ChatClient",
+    "ChatSession",
+    "Delta",
+    "Event",
+    "Finished",
+    "Image",
+    "Media",
+    "Message",
+    "Sampling",
+    "Started",
+    "Video",
+    "Visual",
+    "user",
+]
+
+DEFAULT_ADDRESS = "127.0.0.1:50050"
+INLINE_BYTES = 4 << 20
+"""A session uploads files that are larger, and refers to them by id."""
+_MESSAGE_BYTES = 64 << 20
+_KINDS = {"image": chat_pb2.MEDIA_KIND_IMAGE, "video": chat_pb2.MEDIA_KIND_VIDEO}
+
+
+class ChatClient:
+    """One gateway. Open while its context lasts; any number of calls at a time."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._channel = open_channel(address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials)
+        self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)
+        self._media = chat_pb2_grpc.MediaServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends all calls."""
+        await self._channel.close()
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        sampling: Sampling | None = None,
+        visual: Visual | None = None,
+        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
+    ) -> AsyncGenerator[Event, None]:
+        """Answers the last message. Closing the iterator stops the reply on the server, too."""
+        request = chat_request(messages, sampling or Sampling(), visual or Visual())
+        call = self._chat.Chat(request, timeout=timeout)
+        try:
+            async for response in call:
+                if (event := event_of(response)) is not None:
+                    yield event
+        except grpc.aio.AioRpcError as error:
+            raise from_call_error(error) from error
+        finally:
+            call.cancel()
+
+    async def upload(self, data: bytes, kind: Literal["image", "video"] = "image") -> str:
+        """Sends a file in chunks; returns the id for `Image(id=...)` or `Video(id=...)`."""
+        try:
+            return (await self._media.Upload(_upload_requests(data, kind))).id
+        except grpc.aio.AioRpcError as error:
+            raise from_call_error(error) from error
+
+    async def model_info(self, *, wait_seconds: float = 5.0) -> ModelInfo:
+        """What is served, and its limits."""
+        try:
+            return (await self._chat.GetModelInfo(chat_pb2.GetModelInfoRequest(), timeout=wait_seconds)).info
+        except grpc.aio.AioRpcError as error:
+            raise from_call_error(error) from error
+
+
+class ChatSession:
+    """A conversation: keeps its history, and sends every file once.
+
+    A turn that fails or is stopped leaves the history as it was. Files that the server no longer has are sent again.
+    """
+
+    def __init__(
+        self,
+        client: ChatClient,
+        *,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        visual: Visual | None = None,
+    ) -> None:
+        self._client = client
+        self._sampling = sampling
+        self._visual = visual
+        self._history = [Message("system", (system,))] if system is not None else []
+        self._ids: dict[bytes, str] = {}
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The history, with the bytes of every file."""
+        return tuple(self._history)
+
+    async def ask(
+        self,
+        *parts: Part | bytes | Path,
+        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
+    ) -> AsyncGenerator[Event, None]:
+        """One turn. A string is text; bytes and paths are pictures."""
+        question = user(*parts)
+        reply = ""
+        async with aclosing(self._answer([*self._history, question], timeout)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    reply += event.text
+                elif isinstance(event, Finished):
+                    self._history += [question, Message("assistant", (reply,))]
+                yield event
+
+    async def _answer(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
+        announced = False
+        while True:
+            may_resend = bool(self._ids)
+            try:
+                async with aclosing(self._events(messages, seconds)) as events:
+                    async for event in events:
+                        if not (announced and isinstance(event, Started)):
+                            yield event
+                        announced = True
+                return
+            except MediaExpired:
+                if not may_resend:
+                    raise
+                self._ids.clear()
+
+    async def _events(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
+        sendable = [await self._sendable(message) for message in messages]
+        reply = self._client.chat(sendable, sampling=self._sampling, visual=self._visual, timeout=seconds)
+        async with aclosing(reply) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    self._learn(messages, event.media)
+                yield event
+
+    async def _sendable(self, message: Message) -> Message:
+        return replace(message, parts=tuple([await self._sendable_part(part) for part in message.parts]))
+
+    async def _sendable_part(self, part: Part) -> Part:
+        if isinstance(part, str) or part.digest is None or part.data is None:
+            return part
+        if part.digest not in self._ids:
+            if len(part.data) <= INLINE_BYTES:
+                return part
+            self._ids[part.digest] = await self._client.upload(
+                part.data, "image" if isinstance(part, Image) else "video"
+            )
+        return replace(part, data=None, id=self._ids[part.digest])
+
+    def _learn(self, messages: Sequence[Message], media: Sequence[Media]) -> None:
+        parts = [part for message in messages for part in message.media]
+        for part, known in zip(parts, media, strict=True):
+            if part.digest is not None:
+                self._ids[part.digest] = known.id
+
+
+def _upload_requests(data: bytes, kind: Literal["image", "video"]) -> Iterator[chat_pb2.UploadRequest]:
+    yield chat_pb2.UploadRequest(header=chat_pb2.UploadHeader(kind=_KINDS[kind], size_bytes=len(data)))
+    for chunk in chunks(data):
+        yield chat_pb2.UploadRequest(chunk=chunk)
