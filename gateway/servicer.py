@@ -11,7 +11,7 @@ from gateway.backends import Backends
 from gateway.chat import Chat
 from gateway.deadline import Deadline
 from gateway.media import MediaKind, too_large
-from shared.errors import BadOption
+from shared.errors import BadOption, InternvlError
 from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2
 
@@ -53,23 +53,36 @@ class MediaServicer(chat_pb2_grpc.MediaServiceServicer):
     async def Upload(  # noqa: N802
         self, request_iterator: AsyncIterator[chat_pb2.UploadRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> chat_pb2.UploadResponse:
-        header = await _header(request_iterator)
-        if header.size_bytes > self._max_bytes:
-            raise too_large(_KINDS[header.kind], self._max_bytes, "header.size_bytes")
+        try:
+            header = await self._header(request_iterator)
+        except InternvlError:
+            await _discard(request_iterator, self._max_bytes)
+            raise
         requests = _put_requests(self._tenant, header.size_bytes, request_iterator)
         identifier = await self._backends.put_media(requests, Deadline.after(context.time_remaining()))
         return chat_pb2.UploadResponse(id=identifier)
 
+    async def _header(self, requests: AsyncIterator[chat_pb2.UploadRequest]) -> chat_pb2.UploadHeader:
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("header"):
+            raise BadOption("an upload begins with its header", field="header")
+        header = first.header
+        if header.kind not in _KINDS:
+            raise BadOption("an upload needs a kind", field="header.kind")
+        if header.size_bytes < 1:
+            raise BadOption("an upload needs at least one byte", field="header.size_bytes")
+        if header.size_bytes > self._max_bytes:
+            raise too_large(_KINDS[header.kind], self._max_bytes, "header.size_bytes")
+        return header
 
-async def _header(requests: AsyncIterator[chat_pb2.UploadRequest]) -> chat_pb2.UploadHeader:
-    first = await anext(aiter(requests), None)
-    if first is None or not first.HasField("header"):
-        raise BadOption("an upload begins with its header", field="header")
-    if first.header.kind not in _KINDS:
-        raise BadOption("an upload needs a kind", field="header.kind")
-    if first.header.size_bytes < 1:
-        raise BadOption("an upload needs at least one byte", field="header.size_bytes")
-    return first.header
+
+async def _discard(requests: AsyncIterator[chat_pb2.UploadRequest], max_bytes: int) -> None:
+    """Lets a client end its writing: one that is refused while it writes may see INTERNAL in place of our status."""
+    discarded = 0
+    async for request in requests:
+        discarded += len(request.chunk)
+        if discarded > max_bytes:
+            return
 
 
 async def _put_requests(
