@@ -47,8 +47,9 @@ class PagedCache:
     ) -> None:
         self.page_size = page_size
         shape = (page_count * page_size, head_count, head_dim)
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layer_count)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layer_count)]
+        # Not zeroed: no slot is read before it is written, and untouched memory costs nothing on a CPU.
+        self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layer_count)]
+        self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layer_count)]
 
     def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Stores keys and values (T, G, D) at their slots."""

@@ -11,7 +11,19 @@ import pytest
 from PIL import Image as Picture
 
 from deploy.local.launcher import Stack, StackOptions
-from gateway.client import ChatClient, ChatSession, Delta, Finished, Image, Message, Sampling, Started, Visual, user
+from gateway.client import (
+    ChatClient,
+    ChatSession,
+    Delta,
+    Finished,
+    Image,
+    Message,
+    Sampling,
+    Started,
+    Video,
+    Visual,
+    user,
+)
 from shared.errors import (
     BadMessages,
     BadOption,
@@ -20,9 +32,11 @@ from shared.errors import (
     InternvlError,
     MediaExpired,
     PromptTooLong,
+    VideoUnreadable,
 )
 from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from tests.support.pictures import clip_of
 from tests.support.redis import RedisProcess
 from tests.support.samples import Sample, digit, samples
 
@@ -49,7 +63,7 @@ async def client(stack: Stack) -> AsyncIterator[ChatClient]:
         yield client
 
 
-async def ask(session: ChatSession, *parts: str | Path | bytes) -> tuple[Started, str, Finished]:
+async def ask(session: ChatSession, *parts: Video | str | Path | bytes) -> tuple[Started, str, Finished]:
     """One turn."""
     started = finished = None
     text = ""
@@ -130,6 +144,21 @@ async def test_by_id_from_another_conversation(client: ChatClient) -> None:
         async for event in events:
             reply += event.text if isinstance(event, Delta) else ""
     assert reply == answer
+
+
+async def test_a_clip_is_its_frames(client: ChatClient, stack: Stack, tmp_path: Path) -> None:
+    clip = Video(clip_of(tmp_path / "clip.mp4", 30), frame_count=5, start_seconds=0.5, end_seconds=2.0)
+    session = ChatSession(client)
+    started, _, finished = await ask(session, clip, "What happens?")
+    again, _, _ = await ask(session, "And then?")
+    assert started.media[0].tile_count == 5
+    assert finished.usage.visual_token_count == started.media[0].token_count
+    assert [media.embedding_cached for media in (*started.media, *again.media)] == [False, True]
+    with pytest.raises(BadOption, match="outside the clip"):
+        await ask(ChatSession(client), Video(clip.data, start_seconds=60.0, end_seconds=70.0), "What?")
+    with pytest.raises(VideoUnreadable):
+        await ask(ChatSession(client), Video(b"no clip"), "What?")
+    await nothing_is_held(stack)
 
 
 async def test_cancelling_frees_everything(client: ChatClient, stack: Stack) -> None:
