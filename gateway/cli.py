@@ -7,7 +7,7 @@ error.
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.client import DEFAULT_ADDRESS, ChatClient, ChatSession, Delta, Finished, Sampling, Started, Visual
+from gateway.client import DEFAULT_ADDRESS, ChatClient, ChatSession, Finished, Sampling, Started, Visual, follow
 from gateway.conversation import PositionIncrement
 from shared.errors import BackendUnavailable, InternvlError
 
@@ -150,22 +150,14 @@ def report(error: InternvlError) -> None:
 
 async def write_reply(session: ChatSession, parts: Sequence[str | Path]) -> tuple[Started, Finished]:
     """Writes the answer to standard output as it comes."""
-    started: Started | None = None
-    finished: Finished | None = None
-    async with aclosing(session.ask(*parts)) as events:
-        async for event in events:
-            match event:
-                case Started():
-                    started = event
-                case Delta():
-                    sys.stdout.write(event.text)
-                    sys.stdout.flush()
-                case Finished():
-                    finished = event
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    ends = await follow(session.ask(*parts), write)
     sys.stdout.write("\n")
-    assert started is not None
-    assert finished is not None
-    return started, finished
+    return ends
 
 
 async def _connect(address: str) -> ChatClient:

@@ -8,7 +8,7 @@
 Errors are those of shared/errors.py.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "Started",
     "Video",
     "Visual",
+    "follow",
     "user",
 ]
 
@@ -189,6 +190,24 @@ class ChatSession:
         for part, known in zip(parts, media, strict=True):
             if part.digest is not None:
                 self._ids[part.digest] = known.id
+
+
+async def follow(events: AsyncGenerator[Event, None], on_text: Callable[[str], object]) -> tuple[Started, Finished]:
+    """Hands on the text of a reply as it comes; returns how it began and ended."""
+    started: Started | None = None
+    finished: Finished | None = None
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case Started():
+                    started = event
+                case Delta():
+                    on_text(event.text)
+                case Finished():
+                    finished = event
+    assert started is not None, "a reply begins with Started"
+    assert finished is not None, "a reply ends with Finished"
+    return started, finished
 
 
 def _upload_requests(data: bytes, kind: Literal["image", "video"]) -> Iterator[chat_pb2.UploadRequest]:

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import aclosing
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from rich.text import Text
 from deploy.local.launcher import PROGRAMS, Stack, StackOptions, cancel_on_sigterm, require_model
 from deploy.local.process import LaunchError
 from deploy.local.progress import StartDisplay
-from gateway.client import ChatClient, ChatSession, Delta, Finished, Sampling, Started
+from gateway.client import ChatClient, ChatSession, Finished, Sampling, Started, follow
 from shared.errors import InternvlError
 
 PICTURE = Path(__file__).parent / "demo_model" / "samples" / "three_circles.png"
@@ -71,16 +70,12 @@ async def _converse(console: Console, client: ChatClient) -> None:
 async def _turn(console: Console, session: ChatSession, *parts: Path | str) -> None:
     console.print(Text(f"  > {parts[-1]}", style="cyan"))
     console.print("    ", end="")
-    async with aclosing(session.ask(*parts)) as events:
-        async for event in events:
-            match event:
-                case Started():
-                    started = event
-                case Delta():
-                    console.print(Text(event.text), end="")
-                    console.file.flush()
-                case Finished():
-                    finished = event
+
+    def write(text: str) -> None:
+        console.print(Text(text), end="")
+        console.file.flush()
+
+    started, finished = await follow(session.ask(*parts), write)
     console.print()
     console.print(f"    [dim]{_figures(started, finished)}[/dim]\n")
 

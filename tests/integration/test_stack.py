@@ -22,6 +22,7 @@ from gateway.client import (
     Started,
     Video,
     Visual,
+    follow,
     user,
 )
 from shared.errors import (
@@ -65,20 +66,9 @@ async def client(stack: Stack) -> AsyncIterator[ChatClient]:
 
 async def ask(session: ChatSession, *parts: Video | str | Path | bytes) -> tuple[Started, str, Finished]:
     """One turn."""
-    started = finished = None
-    text = ""
-    async with aclosing(session.ask(*parts)) as events:
-        async for event in events:
-            match event:
-                case Started():
-                    started = event
-                case Delta():
-                    text += event.text
-                case Finished():
-                    finished = event
-    assert started is not None
-    assert finished is not None
-    return started, text, finished
+    pieces: list[str] = []
+    started, finished = await follow(session.ask(*parts), pieces.append)
+    return started, "".join(pieces), finished
 
 
 async def nothing_is_held(stack: Stack) -> None:
