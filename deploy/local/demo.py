@@ -20,8 +20,8 @@ from deploy.local.progress import StartDisplay
 from gateway.client import ChatClient, ChatSession, Finished, Sampling, Started, follow
 from shared.errors import InternvlError
 
-PICTURE = Path(__file__).parent / "demo_model" / "samples" / "three_circles.png"
-QUESTIONS = ("How many circles are there?", "What colour are they?")
+PICTURE = Path(__file__).parent / "demo_model" / "samples" / "seven.png"
+QUESTIONS = ("What digit is this?", "What colour is it?")
 MAX_TOKENS = 64
 DEMO_OPTIONS = StackOptions(port=0)
 
@@ -59,8 +59,8 @@ async def demo(
 async def _converse(console: Console, client: ChatClient) -> None:
     info = await client.model_info()
     shown = PICTURE.relative_to(Path.cwd()) if PICTURE.is_relative_to(Path.cwd()) else PICTURE
-    console.print(f"[bold]model[/bold]    {info.model}, on the CPU or the GPU of this machine")
-    console.print(f"[bold]picture[/bold]  {shown}, which it never saw in training\n")
+    console.print(f"[bold]model[/bold]    {info.model}")
+    console.print(f"[bold]picture[/bold]  {shown}, a handwritten digit it never saw in training\n")
     session = ChatSession(client, sampling=Sampling(max_tokens=MAX_TOKENS))
     await _turn(console, session, PICTURE, QUESTIONS[0])
     for question in QUESTIONS[1:]:

@@ -2,12 +2,14 @@
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 from PIL import Image as Picture
 
 from deploy.local.launcher import Stack, StackOptions
@@ -52,13 +54,13 @@ def redis() -> Iterator[RedisProcess]:
     server.close()
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(redis: RedisProcess) -> AsyncIterator[Stack]:
     async with Stack(StackOptions(port=0, redis_url=redis.url)) as stack:
         yield stack
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def client(stack: Stack) -> AsyncIterator[ChatClient]:
     async with ChatClient(stack.address) as client:
         yield client
@@ -71,21 +73,27 @@ async def ask(session: ChatSession, *parts: Video | str | Path | bytes) -> tuple
     return started, "".join(pieces), finished
 
 
-async def nothing_is_held(stack: Stack) -> None:
-    """Neither service may hold anything once all replies have ended."""
+async def held(stack: Stack) -> dict[str, int]:
+    """What both services hold for requests."""
     async with (
-        grpc.aio.insecure_channel(stack.children["llm"].address) as llm_channel,
-        grpc.aio.insecure_channel(stack.children["vision"].address) as vision_channel,
+        grpc.aio.insecure_channel(stack.children["llm"].address) as llm,
+        grpc.aio.insecure_channel(stack.children["vision"].address) as vision,
     ):
-        llm, vision = llm_pb2_grpc.LlmServiceStub(llm_channel), vision_pb2_grpc.VisionServiceStub(vision_channel)
-        for _ in range(100):
-            engine = await llm.GetStatus(llm_pb2.GetStatusRequest())
-            encoder = await vision.GetStatus(vision_pb2.GetStatusRequest())
-            held = engine.waiting_request_count + engine.running_request_count + engine.used_page_count
-            if held + encoder.queued_tile_count + encoder.decoding_count == 0:
-                return
-            await asyncio.sleep(0.05)
-    raise AssertionError(f"still held: {engine} {encoder}")
+        engine = await llm_pb2_grpc.LlmServiceStub(llm).GetStatus(llm_pb2.GetStatusRequest())
+        encoder = await vision_pb2_grpc.VisionServiceStub(vision).GetStatus(vision_pb2.GetStatusRequest())
+    return {
+        "requests": engine.waiting_request_count + engine.running_request_count,
+        "pages": engine.used_page_count,
+        "tiles": encoder.queued_tile_count + encoder.decoding_count,
+    }
+
+
+async def nothing_is_held(stack: Stack) -> None:
+    """Neither service may hold anything soon after all replies have ended, let alone run on for a reader who left."""
+    deadline = time.monotonic() + 1.0
+    while any((found := await held(stack)).values()):
+        assert time.monotonic() < deadline, f"still held: {found}"
+        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("one", samples(), ids=lambda one: " + ".join(path.stem for path in one.pictures) or "text")
@@ -152,12 +160,14 @@ async def test_a_clip_is_its_frames(client: ChatClient, stack: Stack, tmp_path: 
 
 
 async def test_cancelling_frees_everything(client: ChatClient, stack: Stack) -> None:
-    sampling = Sampling(max_tokens=400, temperature=5.0, seed=1)
+    """A reply at this temperature rambles for seconds; the reader leaves at its first word."""
+    sampling = Sampling(max_tokens=1500, temperature=100.0, seed=1)
     for parts in ((fresh_picture("green", 9), "Tell me a long story."), (digit().pictures[0], "And another one.")):
         async with aclosing(ChatSession(client, sampling=sampling).ask(*parts)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     break
+            assert (await held(stack))["requests"] == 1
         await nothing_is_held(stack)
 
 
