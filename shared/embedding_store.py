@@ -12,6 +12,7 @@ as absent; nothing read here is ever unpickled. Knows no tensors: values leave a
 from there.
 """
 
+import asyncio
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
@@ -19,9 +20,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Self
 
-from shared.content import content_digest as content_digest
-from shared.content import content_key as content_key
-from shared.content import media_id as media_id
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, MediaExpired
 from shared.value_store import ValueStore
 
@@ -157,7 +155,7 @@ class EmbeddingStore:
         """
         values = await self.read_values(key, tiles)
         try:
-            return [open_tile(value, manifest) for value in values]
+            return await asyncio.to_thread(lambda: [open_tile(value, manifest) for value in values])
         except EmbeddingInvalid as error:
             await self.discard(key, manifest.tile_count)
             raise EmbeddingNotFound.of([key]) from error
@@ -167,12 +165,14 @@ class EmbeddingStore:
         self.invalid_value_count += 1
         await self._values.delete(_names(key, tile_count))
 
-    async def put_media(self, tenant: str, data: bytes) -> str:
-        """Keeps a file; returns its id."""
-        digest = content_digest(data)
-        identifier = media_id(tenant, digest)
-        await self._values.put({_media_name(identifier): frame(ValueKind.MEDIA, digest + data)}, self._media_seconds)
-        return identifier
+    async def put_media(self, identifier: str, digest: bytes, data: bytes) -> None:
+        """Keeps a file, whose SHA-256 is `digest`, unless it is kept already; either way its life starts anew."""
+        try:
+            await self.media_digest(identifier)
+            await self.touch_media(identifier)
+        except MediaExpired:
+            value = await asyncio.to_thread(frame, ValueKind.MEDIA, digest + data)
+            await self._values.put({_media_name(identifier): value}, self._media_seconds)
 
     async def touch_media(self, identifier: str) -> None:
         """Starts the life of a file anew."""

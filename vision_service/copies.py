@@ -59,10 +59,11 @@ class Copies:
             return None
         return manifest, await self._memory.read_values(key, range(manifest.tile_count))
 
-    async def put_media(self, tenant: str, data: bytes) -> str:
-        """Keeps a file; returns its id."""
-        identifier = await self._memory.put_media(tenant, data)
-        await self._behind(len(data), lambda: self._store_media(identifier, tenant, data))
+    async def put_media(self, tenant: str, digest: bytes, data: bytes) -> str:
+        """Keeps a file, whose SHA-256 is `digest`; returns its id."""
+        identifier = media_id(tenant, digest)
+        await self._memory.put_media(identifier, digest, data)
+        await self._behind(len(data), lambda: self._redis.put_media(identifier, digest, data))
         return identifier
 
     async def media_digest(self, tenant: str, identifier: str) -> bytes:
@@ -103,13 +104,6 @@ class Copies:
         if await self._redis.find(key) is None:
             tiles = await self._memory.read_values(key, range(manifest.tile_count))
             await self._redis.put(key, manifest, tiles)
-
-    async def _store_media(self, identifier: str, tenant: str, data: bytes) -> None:
-        try:
-            await self._redis.media_digest(identifier)
-            await self._redis.touch_media(identifier)
-        except MediaExpired:
-            await self._redis.put_media(tenant, data)
 
     async def _behind(self, size: int, write: Callable[[], Awaitable[None]]) -> None:
         """Runs a write behind the answer; in front of it when too many bytes are on their way already."""

@@ -122,7 +122,7 @@ class Encoder:
 
     async def put_media(self, tenant: str, data: bytes) -> str:
         """Keeps a file for later; returns its id."""
-        return await self._copies.put_media(tenant, data)
+        return await self._copies.put_media(tenant, await self._digest(tenant, data), data)
 
     async def read_local(self, key: str) -> tuple[Manifest, list[bytes]]:
         """An embedding from this replica's memory, tiles framed. Raises EmbeddingNotFound."""
@@ -139,10 +139,7 @@ class Encoder:
     async def _encode(
         self, tenant: str, source: Source, options: str, decode: Callable[[bytes], list[np.ndarray]]
     ) -> Encoded:
-        if isinstance(source, bytes):
-            digest, identifier = await asyncio.to_thread(content_digest, source), None
-        else:
-            digest, identifier = await self._copies.media_digest(tenant, source), source
+        digest = await self._digest(tenant, source)
         key = self._key(tenant, options, digest)
         manifest = await self._copies.find(key)
         cached = manifest is not None
@@ -150,10 +147,13 @@ class Encoder:
             data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
             manifest = await self._flights.run(key, lambda: self._make(key, data, decode))
         # Kept only now: what cannot be decoded is not worth keeping.
-        if isinstance(source, bytes):
-            identifier = await self._copies.put_media(tenant, source)
-        assert identifier is not None
+        identifier = source if isinstance(source, str) else await self._copies.put_media(tenant, digest, source)
         return Encoded(key, manifest, identifier, cached)
+
+    async def _digest(self, tenant: str, source: Source) -> bytes:
+        if isinstance(source, str):
+            return await self._copies.media_digest(tenant, source)
+        return await asyncio.to_thread(content_digest, source)
 
     def _key(self, tenant: str, options: str, digest: bytes) -> str:
         identity = self._identity

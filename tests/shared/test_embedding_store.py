@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.content import content_key, media_id
+from shared.content import content_digest, content_key, media_id
 from shared.embedding_store import EmbeddingStore, Manifest, frame_tile, open_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, MediaExpired
 from shared.value_store import MemoryStore, RedisStore
@@ -96,9 +96,16 @@ async def test_life_slides_with_use(redis_url: str) -> None:
     await store.close()
 
 
+async def put(store: EmbeddingStore, data: bytes) -> str:
+    identifier = media_id("tenant", content_digest(data))
+    await store.put_media(identifier, content_digest(data), data)
+    return identifier
+
+
 async def test_media_by_id(store: EmbeddingStore) -> None:
-    identifier = await store.put_media("tenant", b"a file")
+    identifier = await put(store, b"a file")
     assert await store.media(identifier) == b"a file"
+    assert await put(store, b"a file") == identifier
     assert media_id("tenant", await store.media_digest(identifier)) == identifier
     with pytest.raises(MediaExpired):
         await store.media("media_unknown")
@@ -107,7 +114,7 @@ async def test_media_by_id(store: EmbeddingStore) -> None:
 
 
 async def test_damaged_media_have_expired(store: EmbeddingStore, values: MemoryStore) -> None:
-    identifier = await store.put_media("tenant", b"a file")
+    identifier = await put(store, b"a file")
     (value,) = await values.get([f"internvl:media:{{{identifier}}}"])
     assert value is not None
     await values.put({f"internvl:media:{{{identifier}}}": value[:-1] + b"X"}, 60)
