@@ -60,8 +60,8 @@ SAMPLES = (
         (("What shape is this?", "This is a star."), ("What colour is the star?", "The star is yellow.")),
     ),
     Sample(
-        ("red_square.png", "seven.png"),
-        (("What is in the second picture?", "The second picture shows the digit 7 in blue."),),
+        ("red_square.png", "three.png"),
+        (("What is in the second picture?", "The second picture shows the digit 3 in black."),),
     ),
     Sample((), (("Who are you?", "I am a small demonstration model."),)),
 )
