@@ -1,10 +1,13 @@
 """Puts the LLM service together and runs it."""
 
+import asyncio
+
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.engine import TorchEngine
+from llm_service.engine.interface import Engine
 from llm_service.engine.scheduler import SchedulerLimits
 from llm_service.generation import GenerationLimits, Generator
 from llm_service.model.language import LanguageModel, page_bytes
@@ -22,6 +25,8 @@ from shared.rpc import Server
 from shared.service import run_service
 from shared.telemetry import LoadingLog
 from shared.value_store import RedisStore
+
+SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
@@ -55,12 +60,20 @@ async def serve(settings: LlmSettings) -> None:
         default_increment=increment_ticks(settings.default_increment),
     )
     llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
+    health = asyncio.create_task(_unhealthy_when_failed(server, engine))
     try:
-        await server.run("internvl.llm.v1.LlmService")
+        await server.run(SERVICE)
     finally:
+        health.cancel()
         await engine.close()
         await embeddings.close()
         await store.close()
+
+
+async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
+    """A dead engine is reported, so that whoever watches the health check replaces this process."""
+    await engine.failed()
+    await server.set_serving([SERVICE], serving=False)
 
 
 def _load_model(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> LanguageModel:

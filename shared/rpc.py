@@ -26,7 +26,6 @@ from grpc_reflection.v1alpha import reflection
 
 from shared import errors
 from shared.channel import channel_options
-from shared.channel import open_channel as open_channel
 from shared.settings import ServiceSettings
 from shared.status import DETAILS_KEY, status_code, to_status
 from shared.telemetry import REQUEST_ID_KEY, enter_request

@@ -51,6 +51,7 @@ class TorchEngine(Engine):
         self._in_step: set[Sequence] = set()
         self._removed_in_step: set[Sequence] = set()
         self._closing: Unavailable | None = None
+        self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -72,6 +73,9 @@ class TorchEngine(Engine):
                     return
         finally:
             self._forget(sequence)
+
+    async def failed(self) -> None:
+        await self._failed.wait()
 
     def status(self) -> EngineStatus:
         with self._changed:
@@ -122,6 +126,7 @@ class TorchEngine(Engine):
         except Exception as error:
             log.critical("the engine died", exc_info=error)
             self._stop(Unavailable("the engine has died"))
+            self._loop.call_soon_threadsafe(self._failed.set)
 
     def _step(self) -> bool:
         """One round; False when the engine is closed."""

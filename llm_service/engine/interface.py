@@ -100,6 +100,10 @@ class Engine(ABC):
     """Runs many requests at once."""
 
     @abstractmethod
+    async def failed(self) -> None:
+        """Returns when the engine has died and will answer nothing any more; the process should be replaced."""
+
+    @abstractmethod
     def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
         """Tokens as they are made. Closing the iterator stops the request and frees what it held within a step.
 

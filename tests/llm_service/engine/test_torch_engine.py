@@ -70,3 +70,5 @@ async def test_a_crash_fails_everybody_with_a_reason(engine: TorchEngine, monkey
     )
     assert [type(result) for result in results] == [Unavailable, Unavailable]
     assert "memory" not in str(results[0])
+    async with asyncio.timeout(5):
+        await engine.failed()
