@@ -56,6 +56,9 @@ class EngineRequest:
     """The reply ends with FinishReason.STOP at any of these."""
     resume_ids: list[int] = field(default_factory=list)
     """Tokens of the reply that exist already, fewer than max_tokens; max_tokens and token indices count them."""
+    ntk_length: int = 0
+    """Positions that dynamic NTK stretches the rotation for; 0, or any length inside the trained window, is the trained
+    rotation. A function of the request, so that no other request changes its result."""
 
 
 class FinishReason(Enum):

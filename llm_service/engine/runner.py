@@ -4,7 +4,7 @@ from collections.abc import Sequence as Ordered
 
 import torch
 
-from llm_service.engine.batch import make_batch
+from llm_service.engine.batch import step_input
 from llm_service.engine.scheduler import Chunk
 from llm_service.model.language import LanguageModel
 
@@ -19,14 +19,5 @@ class Runner:
 
     def run(self, chunks: Ordered[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
         """Computes the chunks; returns those that want a token and their logits, float32 (S, K)."""
-        batch = make_batch(chunks, self._page_size, self._model.device)
-        logits = self._model.forward(
-            token_ids=batch.token_ids,
-            positions=batch.positions,
-            visual_slots=batch.visual_slots,
-            visual_rows=batch.visual_rows,
-            sampled_slots=batch.sampled_slots,
-            cache=self._cache,
-            context=batch.context,
-        )
-        return batch.sampled, logits
+        logits = self._model.forward(step_input(chunks, self._page_size, self._model.device), self._cache)
+        return [chunk for chunk in chunks if chunk.wants_token], logits

@@ -81,9 +81,13 @@ class Sequence:
     def hash_full_pages(self) -> list[PageHash]:
         """Names of all pages that the known tokens fill."""
         for index in range(len(self.page_hashes), len(self.token_ids) // self.page_size):
-            previous = self.page_hashes[-1] if self.page_hashes else self.request.tenant.encode()
+            previous = self.page_hashes[-1] if self.page_hashes else self._root()
             self.page_hashes.append(self._hash_page(previous, index * self.page_size))
         return self.page_hashes
+
+    def _root(self) -> bytes:
+        """What all tokens of the sequence depend on: whose they are, and the rotation."""
+        return struct.pack("<q", self.request.ntk_length) + self.request.tenant.encode()
 
     def _hash_page(self, previous: bytes, first: int) -> PageHash:
         last = first + self.page_size

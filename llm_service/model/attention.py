@@ -1,20 +1,22 @@
-"""Attention over a paged key-value cache, registered with transformers under the name `internvl_paged`.
+"""Attention over the paged cache: what every kernel for it takes and gives.
 
-The decoder's layers call `paged_attention` as they would any attention function; the step's layout reaches it as the
-keyword `paged`. Positions never do: what a token may see is decided by its place in the sequence alone.
+What a token may see is decided by its place in its sequence alone; positions never reach attention. The step's layout
+is worked out once and used by all layers.
 
-Legend: T tokens of the step, H query heads, G key-value heads, D head dim, L tokens of a context, N slots of the cache.
+Legend: T tokens of the step, S sequences in it, H query heads, G key-value heads, D head dim.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-PAGED_ATTENTION = "internvl_paged"
+from llm_service.model.cache import PagedCache
+from llm_service.model.rotary import Rotation
+
+Layout = TypeVar("Layout")
 
 
 @dataclass(frozen=True)
@@ -22,55 +24,46 @@ class PagedContext:
     """Where each token of a step goes, and what its sequence can see."""
 
     slots: torch.Tensor
-    """int64 (T,): place of each token in the cache."""
-    query_starts: list[int]
-    """S + 1 borders of the sequences in the step's tokens."""
+    """int64 (T,): place of each token in the cache, page * page size + place in the page."""
+    query_counts: list[int]
+    """Tokens of each sequence in this step, T in sum."""
     context_counts: list[int]
     """Tokens each sequence has in the cache after this step: its queries are the last of them."""
-    page_tables: list[torch.Tensor]
-    """int64, per sequence its pages in order."""
+    page_tables: torch.Tensor
+    """int32 (S, most pages of a sequence): the pages of each in order, then zeros."""
 
 
-class PagedCache:
-    """Keys and values of all layers: two tensors (N, G, D) a layer."""
+class AttentionKernel(ABC, Generic[Layout]):
+    """One way to compute attention over pages."""
 
-    def __init__(
-        self,
-        *,
-        layer_count: int,
-        page_count: int,
-        page_size: int,
-        head_count: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.page_size = page_size
-        shape = (page_count * page_size, head_count, head_dim)
-        # Not zeroed: no slot is read before it is written, and untouched memory costs nothing on a CPU.
-        self._keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layer_count)]
-        self._values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(layer_count)]
+    @abstractmethod
+    def lay_out(self, context: PagedContext, page_size: int) -> Layout:
+        """What the kernel needs of a step, made once for all its layers."""
 
-    def write(self, layer: int, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Stores keys and values (T, G, D) at their slots."""
-        self._keys[layer].index_copy_(0, slots, keys)
-        self._values[layer].index_copy_(0, slots, values)
-
-    def read(self, layer: int, page_table: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first `count` keys and values of a sequence, (L, G, D) each."""
-        return self._gather(self._keys[layer], page_table, count), self._gather(self._values[layer], page_table, count)
-
-    def _gather(self, stored: torch.Tensor, page_table: torch.Tensor, count: int) -> torch.Tensor:
-        paged = stored.view(-1, self.page_size, *stored.shape[1:])
-        return paged.index_select(0, page_table).flatten(0, 1)[:count]
+    @abstractmethod
+    def attend(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: Layout, scaling: float
+    ) -> torch.Tensor:
+        """query (T, H, D), one layer's pages (N, P, G, D) with the step's own keys and values in them -> (T, H, D)."""
 
 
 @dataclass(frozen=True)
 class PagedStep:
-    """What the registered function needs besides q, k and v."""
+    """What all layers of one step share."""
 
     cache: PagedCache
     context: PagedContext
+    rotation: Rotation
+    kernel: AttentionKernel[Any]
+    layout: Any
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        """Stores key and value (T, G, D), already rotated, and attends with query (T, H, D)."""
+        self.cache.write(layer, self.context.slots, key, value)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        return self.kernel.attend(query, keys, values, self.layout, scaling)
 
 
 def paged_attention(
@@ -84,38 +77,13 @@ def paged_attention(
     paged: PagedStep,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Writes the step's keys and values, then attends, one sequence at a time, with PyTorch's SDPA.
-
-    query (1, H, T, D), key and value (1, G, T, D), already rotated; returns (1, T, H, D).
-    """
+    """As transformers' layers call it: query (1, H, T, D), key and value (1, G, T, D) -> (1, T, H, D)."""
     assert attention_mask is None, "visibility comes from the paged context"
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    cache, context = paged.cache, paged.context
-    cache.write(layer, context.slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
-    outputs = []
-    for index, (start, end) in enumerate(pairwise(context.query_starts)):
-        count = context.context_counts[index]
-        keys, values = cache.read(layer, context.page_tables[index], count)
-        outputs.append(_attend(query[:, :, start:end], keys, values, scaling))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    return paged.attend(layer, query, key, value, scaling)[None], None
 
 
-def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Queries (1, H, Q, D) are the last Q of the L tokens whose keys and values (L, G, D) these are."""
-    query_count, context_count = query.shape[2], keys.shape[0]
-    mask = None
-    if 1 < query_count < context_count:
-        mask = torch.ones(query_count, context_count, dtype=torch.bool, device=query.device)
-        mask = mask.tril(context_count - query_count)
-    return scaled_dot_product_attention(
-        query,
-        keys.transpose(0, 1)[None],
-        values.transpose(0, 1)[None],
-        attn_mask=mask,
-        is_causal=query_count == context_count and query_count > 1,
-        scale=scaling,
-        enable_gqa=query.shape[1] != keys.shape[1],
-    )
-
-
+PAGED_ATTENTION = "internvl_paged"
+"""The name it is registered under."""
 AttentionInterface.register(PAGED_ATTENTION, paged_attention)

@@ -1,25 +1,64 @@
 """Embeddings in, logits out: a dense decoder of transformers' registry on the paged cache.
 
-Legend: T tokens of a step, V visual ones among them, D hidden size, S rows sampled, K vocabulary.
+Legend: T tokens of a step, V visual ones among them, E hidden size, S rows sampled, K vocabulary.
 """
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from llm_service.model.attention import PagedCache, PagedContext, PagedStep
+from llm_service.model.attention import AttentionKernel, PagedContext, PagedStep
+from llm_service.model.cache import PagedCache
+from llm_service.model.layer import FUSED_LAYERS, FusedLayer, Layer, Norm, TransformersLayer
+from llm_service.model.projection import project
+from llm_service.model.rotary import Rotary
+from llm_service.model.sdpa import SdpaAttention
+
+
+class DecoderUnsupported(ValueError):
+    """A decoder that would be computed wrongly here."""
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """One step's tokens, those of all its sequences laid end to end."""
+
+    token_ids: torch.Tensor
+    """int64 (T,); what visual slots hold is overwritten by visual_rows."""
+    positions: torch.Tensor
+    """float32 (T,)."""
+    visual_slots: torch.Tensor
+    """int64 (V,): which of the T tokens are visual."""
+    visual_rows: torch.Tensor | None
+    """(V, E); None if V is 0."""
+    sampled_slots: torch.Tensor
+    """int64 (S,): the tokens whose logits are wanted."""
+    ntk_lengths: list[int]
+    """Of each sequence; see Rotary."""
+    context: PagedContext
 
 
 class LanguageModel:
     """Qwen2, or any decoder whose layers call a registered attention function."""
 
-    def __init__(self, decoder: PreTrainedModel) -> None:
-        self._decoder = decoder
-        self._embed: nn.Module = decoder.get_input_embeddings()
-        self._head: nn.Module = decoder.get_submodule("lm_head")
+    def __init__(self, decoder: PreTrainedModel, kernel: AttentionKernel[Any] | None = None) -> None:
+        """Takes the decoder over: its layers give up their weights as they are rearranged.
+
+        Raises DecoderUnsupported for sliding windows.
+        """
         self.config: PretrainedConfig = decoder.config
+        _require_full_attention(self.config)
         weight = next(decoder.parameters())
         self.dtype, self.device = weight.dtype, weight.device
+        self.kernel: AttentionKernel[Any] = kernel or SdpaAttention()
+        self._rotary = Rotary.from_config(self.config)
+        self._embed: nn.Module = decoder.get_input_embeddings()
+        self._layers = _take_layers(decoder.base_model.get_submodule("layers"))
+        self._norm = Norm(decoder.base_model.get_submodule("norm"))
+        self._head = project(decoder.get_submodule("lm_head").get_parameter("weight").detach())
 
     @property
     def hidden_size(self) -> int:
@@ -39,29 +78,34 @@ class LanguageModel:
         )
 
     @torch.inference_mode()
-    def forward(
-        self,
-        *,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        visual_slots: torch.Tensor,
-        visual_rows: torch.Tensor | None,
-        sampled_slots: torch.Tensor,
-        cache: PagedCache,
-        context: PagedContext,
-    ) -> torch.Tensor:
-        """One step. token_ids int64 (T,), positions float32 (T,), rows (V, D); returns float32 logits (S, K)."""
-        hidden = self._embed(token_ids)
-        if visual_rows is not None:
-            hidden[visual_slots] = visual_rows.to(hidden.dtype)
-        hidden = self._decoder.base_model(
-            inputs_embeds=hidden[None],
-            position_ids=positions[None],
-            use_cache=False,
-            paged=PagedStep(cache, context),
-        ).last_hidden_state[0]
-        logits: torch.Tensor = self._head(hidden[sampled_slots])
+    def forward(self, inputs: StepInput, cache: PagedCache) -> torch.Tensor:
+        """One step; returns float32 logits (S, K)."""
+        hidden = self._embed(inputs.token_ids)
+        if inputs.visual_rows is not None:
+            hidden[inputs.visual_slots] = inputs.visual_rows.to(hidden.dtype)
+        context = inputs.context
+        rotation = self._rotary(inputs.positions, inputs.ntk_lengths, context.query_counts, hidden.dtype)
+        layout = self.kernel.lay_out(context, cache.page_size)
+        step = PagedStep(cache, context, rotation, self.kernel, layout)
+        for layer in self._layers:
+            hidden = layer(hidden, step)
+        logits = self._head(self._norm(hidden[inputs.sampled_slots]))
         return logits.float()
+
+
+def _take_layers(layers: nn.Module) -> list[Layer]:
+    assert isinstance(layers, nn.ModuleList)
+    taken: list[Layer] = []
+    for index in range(len(layers)):
+        layer, layers[index] = layers[index], nn.Identity()
+        taken.append(FusedLayer(layer) if isinstance(layer, FUSED_LAYERS) else TransformersLayer(layer))
+    return taken
+
+
+def _require_full_attention(config: PretrainedConfig) -> None:
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise DecoderUnsupported(f"layers of the kinds {sorted(kinds)}; only full attention is served")
 
 
 def head_dim(config: PretrainedConfig) -> int:

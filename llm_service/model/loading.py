@@ -7,7 +7,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_service.model.attention import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
-from llm_service.model.rotary import FractionalRotary
 from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
 from shared.model_config import ModelConfig
 
@@ -30,7 +29,6 @@ def load_language_model(
         setattr(decoder.get_submodule(path), leaf, weight)
         loaded += tensor.nbytes
         progress(loaded, total)
-    decoder.base_model.rotary_emb = FractionalRotary.from_config(decoder.config, device)
     decoder.train(False)
     return LanguageModel(decoder)
 

@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
 from llm_service.model.attention import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
-from llm_service.model.rotary import FractionalRotary
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 
 WIDTH = 64
@@ -47,7 +46,6 @@ def tiny_decoder(seed: int = 0) -> TinyDecoder:
             parameter.add_(torch.randn_like(parameter) * 0.1)
     paged = AutoModelForCausalLM.from_config(config, attn_implementation=PAGED_ATTENTION).eval()
     paged.load_state_dict(native.state_dict())
-    paged.model.rotary_emb = FractionalRotary.from_config(paged.config, torch.device("cpu"))
     return TinyDecoder(native, LanguageModel(paged))
 
 

@@ -1,61 +1,119 @@
-"""Paged attention equals dense causal attention, however pages lie and wherever a chunk is cut."""
+"""Every kernel equals dense causal attention, however pages lie and wherever a chunk is cut."""
+
+from itertools import accumulate, pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from llm_service.model.attention import PagedCache, PagedContext, PagedStep, paged_attention
+from llm_service.model.attention import AttentionKernel, PagedContext
+from llm_service.model.cache import PagedCache
+from llm_service.model.flash import FlashAttention, FlashUnsupported
+from llm_service.model.sdpa import SdpaAttention
 
 PAGE_SIZE, HEADS, KV_HEADS, WIDTH = 4, 6, 2, 8
 
 
-class Layer(torch.nn.Module):
-    """What attention asks of a layer."""
+def documented_varlen_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor,
+    max_seqlen_q: int, max_seqlen_k: int, softmax_scale: float, causal: bool, block_table: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """What flash-attn says its kernel computes, written out: pages through a table, queries aligned with the end."""
+    assert causal
+    assert {t.dtype for t in (cu_seqlens_q, cu_seqlens_k, block_table)} == {torch.int32}
+    outputs = []
+    borders = zip(pairwise(cu_seqlens_q.tolist()), pairwise(cu_seqlens_k.tolist()), block_table, strict=True)
+    for (start, end), (first_key, last_key), table in borders:
+        count = last_key - first_key
+        assert end - start <= max_seqlen_q
+        assert count <= max_seqlen_k
+        pages = table[: -(-count // k.shape[1])].long()
+        keys, values = (
+            stored[pages].flatten(0, 1)[:count].repeat_interleave(HEADS // KV_HEADS, 1) for stored in (k, v)
+        )
+        scores = torch.einsum("qhd,khd->hqk", q[start:end], keys) * softmax_scale
+        hidden = torch.ones(end - start, count).tril(count - (end - start)) == 0
+        outputs.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), values))
+    return torch.cat(outputs)
 
-    layer_idx = 0
+
+KERNELS = [SdpaAttention(), FlashAttention(documented_varlen_attention)]
 
 
 def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """(1, H, T, D) -> (1, T, H, D), plainly."""
+    """(T, H, D), plainly."""
     keys, values = (tensor.repeat_interleave(HEADS // KV_HEADS, dim=1) for tensor in (key, value))
-    return scaled_dot_product_attention(query, keys, values, is_causal=True).transpose(1, 2)
+    query, keys, values = (tensor.transpose(0, 1)[None] for tensor in (query, keys, values))
+    return scaled_dot_product_attention(query, keys, values, is_causal=True)[0].transpose(0, 1)
 
 
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
 @pytest.mark.parametrize(
     "cuts", [[(9, 14)], [(1, 1), (8, 13)], [(4, 8), (5, 9), (9, 14)], [(n, n) for n in range(1, 10)]]
 )
-def test_equals_dense_attention(cuts: list[tuple[int, int]]) -> None:
-    """Two sequences of 9 and 14 tokens, each step computing both up to the next cut."""
+def test_equals_dense_attention(kernel: AttentionKernel[Any], cuts: list[tuple[int, int]]) -> None:
+    """Two sequences of 9 and 14 tokens, each step computing both up to the next cut. Unused memory is NaN."""
     torch.manual_seed(0)
     counts = [9, 14]
-    cuts = [*cuts, (9, 14)]
-    tensors = [[torch.randn(1, heads, count, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS)] for count in counts]
+    tensors = [[torch.randn(count, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS)] for count in counts]
     cache = PagedCache(
         layer_count=1, page_count=10, page_size=PAGE_SIZE, head_count=KV_HEADS, head_dim=WIDTH,
         dtype=torch.float32, device=torch.device("cpu"),
     )  # fmt: skip
-    tables = [torch.tensor([7, 2, 5]), torch.tensor([9, 0, 1, 4])]
+    for stored in (*cache.keys, *cache.values):
+        stored.fill_(torch.nan)
+    tables = torch.tensor([[7, 2, 5, 0], [9, 0, 1, 4]], dtype=torch.int32)
     outputs: list[list[torch.Tensor]] = [[], []]
     done = [0, 0]
-    for cut in cuts:
+    for cut in [*cuts, (9, 14)]:
         active = [index for index in range(2) if cut[index] > done[index]]
         if not active:
             continue
-        starts, slots = [0], []
-        for index in active:
-            places = torch.arange(done[index], cut[index])
-            slots.append(tables[index][places // PAGE_SIZE] * PAGE_SIZE + places % PAGE_SIZE)
-            starts.append(starts[-1] + len(places))
-        context = PagedContext(torch.cat(slots), starts, [cut[i] for i in active], [tables[i] for i in active])
-        query, key, value = [
-            torch.cat([tensors[i][kind][:, :, done[i] : cut[i]] for i in active], dim=2) for kind in range(3)
-        ]
-        result, _ = paged_attention(
-            Layer(), query, key, value, None, scaling=WIDTH**-0.5, paged=PagedStep(cache, context)
+        places = [torch.arange(done[index], cut[index]) for index in active]
+        context = PagedContext(
+            slots=torch.cat(
+                [
+                    tables[i, p // PAGE_SIZE].long() * PAGE_SIZE + p % PAGE_SIZE
+                    for i, p in zip(active, places, strict=True)
+                ]
+            ),
+            query_counts=[len(place) for place in places],
+            context_counts=[cut[index] for index in active],
+            page_tables=tables[active],
         )
+        query, key, value = (torch.cat([tensors[i][kind][done[i] : cut[i]] for i in active]) for kind in range(3))
+        cache.write(0, context.slots, key, value)
+        layout = kernel.lay_out(context, PAGE_SIZE)
+        result = kernel.attend(query, cache.keys[0], cache.values[0], layout, WIDTH**-0.5)
+        starts = list(accumulate(context.query_counts, initial=0))
         for place, index in enumerate(active):
-            outputs[index].append(result[:, starts[place] : starts[place + 1]])
+            outputs[index].append(result[starts[place] : starts[place + 1]])
             done[index] = cut[index]
     for index in range(2):
-        query, key, value = tensors[index]
-        torch.testing.assert_close(torch.cat(outputs[index], dim=1), dense(query, key, value), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(torch.cat(outputs[index]), dense(*tensors[index]), atol=1e-6, rtol=1e-5)
+
+
+def test_many_contexts_of_all_lengths_are_grouped_with_little_padding() -> None:
+    contexts = [1, 3, 200, 5, 190, 4, 64, 1000]
+    pages = max(contexts) // PAGE_SIZE
+    context = PagedContext(
+        torch.zeros(8, dtype=torch.int64), [1] * 8, contexts, torch.zeros(8, pages, dtype=torch.int32)
+    )
+    layout = SdpaAttention().lay_out(context, PAGE_SIZE)
+    assert sum(len(singles.rows) for singles in layout.singles) == 8
+    padded = sum(singles.mask.numel() for singles in layout.singles)
+    assert padded < 1.5 * sum(contexts) + 8 * PAGE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "page_size", "reason"),
+    [
+        ("cpu", torch.bfloat16, 256, "CUDA"),
+        ("cuda", torch.float32, 256, "bfloat16 or float16"),
+        ("cuda", torch.bfloat16, 16, "multiple of 256"),
+    ],
+)
+def test_flash_attn_says_why_it_cannot_run(device: str, dtype: torch.dtype, page_size: int, reason: str) -> None:
+    with pytest.raises(FlashUnsupported, match=reason):
+        FlashAttention.load(torch.device(device), dtype, page_size)

@@ -1,0 +1,42 @@
+"""Every kind of projection gives what F.linear gives, also where it does more in the same pass."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from llm_service.model.projection import DenseProjection, PackedProjection, can_pack, project
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_packed_equals_dense(rows: int, with_bias: bool) -> None:
+    torch.manual_seed(rows)
+    weight, bias = torch.randn(48, 64), torch.randn(48) if with_bias else None
+    x, other = torch.randn(rows, 64), torch.randn(rows, 48)
+    packed, dense = PackedProjection(weight, bias), DenseProjection(weight, bias)
+    torch.testing.assert_close(packed(x), dense(x), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(packed.silu(x), F.silu(dense(x)), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(packed.times(x, other), dense(x) * other, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(packed.plus(x, other), dense(x) + other, atol=1e-4, rtol=1e-5)
+
+
+def test_what_is_added_or_multiplied_is_left_as_it_was() -> None:
+    projection, x, other = PackedProjection(torch.randn(8, 8), None), torch.randn(2, 8), torch.randn(2, 8)
+    before = other.clone()
+    projection.plus(x, other)
+    projection.times(x, other)
+    assert torch.equal(other, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_dtype_this_cpu_cannot_pack_still_computes(dtype: torch.dtype) -> None:
+    weight, x = torch.randn(16, 16).to(dtype), torch.randn(3, 16).to(dtype)
+    projection = project(weight)
+    assert isinstance(projection, PackedProjection) == can_pack(CPU, dtype)
+    torch.testing.assert_close(projection(x), F.linear(x, weight), atol=0.06, rtol=0.02)
+
+
+def test_float32_is_packed_everywhere() -> None:
+    assert can_pack(CPU, torch.float32)
