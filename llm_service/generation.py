@@ -7,7 +7,7 @@ from functools import partial
 
 from tokenizers import Tokenizer
 
-from llm_service.conversation import Auto, Message, Visual
+from llm_service.conversation import Message, Visual
 from llm_service.detokenizer import Detokenizer
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.interface import (
@@ -19,9 +19,10 @@ from llm_service.engine.interface import (
     SamplingParameters,
     VisualInput,
 )
-from llm_service.positions import INCREMENTS, TICKS, VisualSpan
+from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
-from shared.errors import BadOption, PromptTooLong
+from llm_service.window import Fit, Window
+from shared.errors import BadOption
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,6 @@ class Finished:
 Event = Started | Delta | Finished
 
 
-@dataclass(frozen=True)
-class GenerationLimits:
-    """Of one model and operator."""
-
-    max_positions: int
-    """Trained window."""
-    default_max_tokens: int
-    """Tokens of a reply that names no limit."""
-
-
 class Generator:
     """Answers conversations with one engine."""
 
@@ -90,13 +81,13 @@ class Generator:
         prompts: PromptBuilder,
         tokenizer: Tokenizer,
         embeddings: EmbeddingLoader,
-        limits: GenerationLimits,
+        window: Window,
     ) -> None:
         self._engine = engine
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._embeddings = embeddings
-        self._limits = limits
+        self._window = window
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event]:
         """One Started, Deltas, one Finished. Closing it stops the engine's work for it.
@@ -105,7 +96,7 @@ class Generator:
         """
         prompt = self._prompts.build(request.messages)
         visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
-        fitted = fit(prompt, visuals, request.max_tokens, self._limits)
+        fitted = self._window.fit(prompt, visuals, request.max_tokens)
         self._check_resume_ids(request.resume_ids, fitted.max_tokens)
         yield Started(len(prompt.token_ids), request.sampling.seed)
 
@@ -140,7 +131,7 @@ class Generator:
         """What the engine holds right now."""
         return self._engine.status()
 
-    def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: "Fit") -> EngineRequest:
+    def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: Fit) -> EngineRequest:
         return EngineRequest(
             tenant=request.tenant,
             prompt_ids=prompt.token_ids,
@@ -149,9 +140,10 @@ class Generator:
             max_tokens=fitted.max_tokens,
             stop_token_ids=frozenset({self._prompts.stop_token_id}),
             resume_ids=request.resume_ids,
+            ntk_length=fitted.ntk_length,
         )
 
-    def _visual_input(self, placed: PlacedFrame, fitted: "Fit") -> VisualInput:
+    def _visual_input(self, placed: PlacedFrame, fitted: Fit) -> VisualInput:
         frame = placed.frame
         return VisualInput(
             span=VisualSpan(placed.start, frame.token_count, fitted.increments[frame.visual]),
@@ -168,39 +160,3 @@ class Generator:
         vocabulary = self._tokenizer.get_vocab_size()
         if not all(0 <= token_id < vocabulary and token_id != self._prompts.stop_token_id for token_id in resume_ids):
             raise BadOption("resume tokens must be tokens of a reply", field="resume_token_ids")
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a prompt lies in the window."""
-
-    increments: dict[Visual, int]
-    """Ticks per visual token."""
-    max_tokens: int
-
-
-def fit(prompt: Prompt, visuals: Sequence[Visual], max_tokens: int | None, limits: GenerationLimits) -> Fit:
-    """Settles `auto` increments and the length of the reply. Raises PromptTooLong with the numbers.
-
-    `auto` becomes the largest increment with which prompt and reply fit the window; pictures that name one keep it.
-    """
-    wanted = limits.default_max_tokens if max_tokens is None else max_tokens
-    is_auto = any(visual.increment is Auto.AUTO for visual in visuals)
-    for auto in INCREMENTS if is_auto else INCREMENTS[:1]:
-        increments = {visual: auto if isinstance(visual.increment, Auto) else visual.increment for visual in visuals}
-        left = limits.max_positions - _position_count(prompt, increments)
-        if wanted <= left:
-            return Fit(increments, wanted)
-    if max_tokens is None and left > 0:
-        return Fit(increments, left)
-    raise PromptTooLong(
-        f"the prompt takes {limits.max_positions - left} positions and the reply {wanted}, "
-        f"the window has {limits.max_positions}",
-    )
-
-
-def _position_count(prompt: Prompt, increments: dict[Visual, int]) -> int:
-    """Whole positions of a prompt: one a text token, and what its frames advance, rounded up."""
-    counts = [(placed.frame.token_count, increments[placed.frame.visual]) for placed in prompt.frames]
-    text_count = len(prompt.token_ids) - sum(count for count, _ in counts)
-    return text_count + sum(-(-count * increment // TICKS) for count, increment in counts)

@@ -9,13 +9,15 @@ from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import Engine
 from llm_service.engine.scheduler import SchedulerLimits
-from llm_service.generation import GenerationLimits, Generator
-from llm_service.model.language import LanguageModel, page_bytes
+from llm_service.generation import Generator
+from llm_service.model.kernels import choose_kernel
+from llm_service.model.language import page_bytes
 from llm_service.model.loading import load_language_model
 from llm_service.positions import increment_ticks
 from llm_service.prompt import PromptBuilder
 from llm_service.servicer import LlmServicer
 from llm_service.settings import LlmSettings
+from llm_service.window import Window
 from shared.checkpoint import Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
 from shared.model_config import ModelConfig
@@ -43,16 +45,15 @@ async def serve(settings: LlmSettings) -> None:
     config = ModelConfig.from_folder(checkpoint.folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
-    model = _load_model(settings, checkpoint, config)
-    engine = _start_engine(settings, model)
+    engine = _start_engine(settings, checkpoint, config)
     store = EmbeddingStore(
         RedisStore(settings.redis_url.get_secret_value()),
         embedding_seconds=settings.embedding_seconds,
         media_seconds=settings.embedding_seconds,
     )
     embeddings = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=settings.max_message_bytes)
-    limits = GenerationLimits(config.max_positions, settings.default_max_tokens)
-    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, limits)
+    window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
+    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)
     servicer = LlmServicer(
         generator,
         tokenizer.backend_tokenizer,
@@ -76,13 +77,14 @@ async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
     await server.set_serving([SERVICE], serving=False)
 
 
-def _load_model(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> LanguageModel:
+def _start_engine(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> TorchEngine:
     device = torch.device(settings.device_name(cuda=torch.cuda.is_available()))
     dtype = getattr(torch, settings.dtype_name(device.type))
-    return load_language_model(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("language model"))
-
-
-def _start_engine(settings: LlmSettings, model: LanguageModel) -> TorchEngine:
-    page_count = settings.cache_bytes // page_bytes(model.config, settings.page_size, model.dtype)
+    kernel, page_size = choose_kernel(settings.attention, device=device, dtype=dtype, page_size=settings.page_size)
+    progress = LoadingLog("language model")
+    model = load_language_model(checkpoint, config, device=device, dtype=dtype, progress=progress, kernel=kernel)
+    if settings.max_positions > config.max_positions and not model.stretches:
+        raise ValueError("max_positions is past the trained window, and the model has no dynamic NTK to go there")
+    page_count = settings.cache_bytes // page_bytes(model.config, page_size, model.dtype)
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
-    return TorchEngine(model, page_count=page_count, page_size=settings.page_size, limits=limits)
+    return TorchEngine(model, page_count=page_count, page_size=page_size, limits=limits)

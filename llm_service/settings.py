@@ -1,6 +1,6 @@
 """What an operator can set: `internvl-llm --help`, or INTERNVL_LLM_... in the environment."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic_settings import SettingsConfigDict
 
@@ -19,8 +19,10 @@ class LlmSettings(ModelSettings):
     """CPU threads of the model; 0 leaves it to PyTorch."""
     cache_bytes: int = 1 << 30
     """Memory for keys and values."""
-    page_size: int = 16
-    """Tokens of one page of the cache."""
+    attention: Literal["auto", "sdpa", "flash"] = "auto"
+    """auto (flash-attn where it is installed and runs, else sdpa), sdpa (PyTorch's) or flash."""
+    page_size: int = 0
+    """Tokens of one page of the cache; 0: 16 with sdpa, 256 with flash, which wants a multiple of that."""
     tokens_per_step: int = 512
     """Most tokens of one step: larger is faster for long prompts, smaller is smoother for those that decode."""
     max_running: int = 64
@@ -29,6 +31,9 @@ class LlmSettings(ModelSettings):
     """Most requests that have not started; beyond that, RESOURCE_EXHAUSTED."""
     default_max_tokens: int = 1024
     """Tokens of a reply whose request names no limit."""
+    max_positions: int = 0
+    """Most positions of prompt and reply; past the trained window (the default) requests without V2PE run with dynamic
+    NTK, where the model is configured for it."""
     default_increment: float = 1.0
     """Position increment of images whose request names none; 1 as in the released models."""
     embedding_seconds: float = 24 * 3600.0

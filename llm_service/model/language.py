@@ -64,6 +64,11 @@ class LanguageModel:
     def hidden_size(self) -> int:
         return int(self.config.hidden_size)
 
+    @property
+    def stretches(self) -> bool:
+        """Whether dynamic NTK takes it past its trained window."""
+        return self._rotary.ntk_factor > 1
+
     def new_cache(self, page_count: int, page_size: int) -> PagedCache:
         """An empty cache of `page_count` pages for this model."""
         config = self.config

@@ -1,11 +1,12 @@
 """A checkpoint's language tensors into the decoder, one at a time; vision tensors are not touched."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from llm_service.model.attention import PAGED_ATTENTION
+from llm_service.model.attention import PAGED_ATTENTION, AttentionKernel
 from llm_service.model.language import LanguageModel
 from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
 from shared.model_config import ModelConfig
@@ -15,7 +16,13 @@ Progress = Callable[[int, int], None]
 
 
 def load_language_model(
-    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, progress: Progress
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress,
+    kernel: AttentionKernel[Any] | None = None,
 ) -> LanguageModel:
     """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes."""
     decoder = _empty_decoder(config, dtype)
@@ -30,7 +37,7 @@ def load_language_model(
         loaded += tensor.nbytes
         progress(loaded, total)
     decoder.train(False)
-    return LanguageModel(decoder)
+    return LanguageModel(decoder, kernel)
 
 
 def _empty_decoder(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -19,10 +19,11 @@ from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.scheduler import SchedulerLimits
-from llm_service.generation import Delta, GenerationLimits, GenerationRequest, Generator
+from llm_service.generation import Delta, GenerationRequest, Generator
 from llm_service.model.loading import load_language_model
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 from llm_service.prompt import PromptBuilder
+from llm_service.window import Window
 from shared.checkpoint import Checkpoint
 from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
 from shared.model_config import ModelConfig
@@ -114,8 +115,8 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     prompts = PromptBuilder(tokenizer, config.system_message)
     store = EmbeddingStore(MemoryStore(1 << 24), embedding_seconds=60, media_seconds=60)
     loader = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=1 << 20)
-    limits = GenerationLimits(config.max_positions, default_max_tokens=64)
-    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, loader, limits)
+    window = Window(config.max_positions, default_max_tokens=64)
+    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, loader, window)
     yield Stack(native, config, encoder, prompts, generator, store)
     engine.check()
     await engine.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
 from llm_service.model.attention import PAGED_ATTENTION
@@ -104,8 +105,16 @@ def prompt_of(layout: Sequence[int | tuple[int, int]], seed: int) -> Prompt:
 
 
 @torch.no_grad()
-def native_tokens(model: PreTrainedModel, prompt: Prompt, count: int) -> list[int]:
-    """Greedy tokens by transformers, the whole sequence anew each time: no cache to be wrong."""
+def native_tokens(model: PreTrainedModel, prompt: Prompt, count: int, *, ntk_length: int = 0) -> list[int]:
+    """Greedy tokens by transformers, the whole sequence anew each time: no cache to be wrong.
+
+    `ntk_length`: transformers' rotary module is told that it has seen so long a sequence.
+    """
+    if ntk_length:
+        model = copy.deepcopy(model)
+        rotary = model.model.rotary_emb
+        rotary.inv_freq = ROPE_INIT_FUNCTIONS["dynamic"](rotary.config, seq_len=ntk_length)[0]
+        rotary.rope_type = "default"
     embed = model.get_input_embeddings()
     embeddings = embed(torch.tensor(prompt.token_ids)).clone()
     for picture in prompt.pictures:

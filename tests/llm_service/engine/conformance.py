@@ -5,6 +5,7 @@ Greedy tokens are compared with transformers run without a cache, on the same ra
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -131,6 +132,17 @@ class EngineConformance:
             tokens = await collect(engine, prompt_.request(4, tenant=tenant))
             assert tokens[0].cached_token_count <= 4
             assert [token.token_id for token in tokens] == wanted(prompt_, 4)
+
+    async def test_dynamic_ntk_is_the_requests_own(self, engine: Engine) -> None:
+        """Two lengths and the trained rotation in one batch: each as transformers gives it alone, and no KV shared."""
+        prompt = prompt_of([60], seed=13)
+        lengths = (0, 40_000, 30_000_000)
+        requests = [replace(prompt.request(6), ntk_length=length) for length in lengths]
+        results = await asyncio.gather(*(collect(engine, request) for request in requests))
+        assert [tokens[0].cached_token_count for tokens in results] == [0, 0, 0]
+        expected = [native_tokens(decoder().native, prompt, 6, ntk_length=length) for length in lengths]
+        assert [[token.token_id for token in tokens] for tokens in results] == expected
+        assert expected[0] != expected[2]
 
     async def test_under_pressure_everybody_still_gets_the_right_tokens(self, small_engine: Engine) -> None:
         """Six sequences of 11 pages each on 20 pages."""

@@ -3,11 +3,12 @@
 import pytest
 
 from llm_service.conversation import Auto, Increment, Visual
-from llm_service.generation import GenerationLimits, fit
 from llm_service.prompt import Frame, PlacedFrame, Prompt
+from llm_service.window import Fit, Window
 from shared.errors import PromptTooLong
 
-LIMITS = GenerationLimits(max_positions=1000, default_max_tokens=100)
+WINDOW = Window(trained=1000, default_max_tokens=100)
+STRETCHED = Window(trained=1000, default_max_tokens=100, stretched=3000)
 
 
 def prompt_of(text_count: int, *visuals: Visual) -> Prompt:
@@ -29,31 +30,50 @@ def picture(tile_count: int, increment: Increment, key: str = "k") -> Visual:
 )
 def test_auto_is_the_largest_increment_that_fits(tile_count: int, max_tokens: int, wanted: int) -> None:
     visual = picture(tile_count, Auto.AUTO)
-    fitted = fit(prompt_of(100, visual), [visual], max_tokens, LIMITS)
+    fitted = WINDOW.fit(prompt_of(100, visual), [visual], max_tokens)
     assert fitted.increments == {visual: wanted}
     used = 100 + -(-tile_count * 256 * wanted // 256)
-    assert used + max_tokens <= LIMITS.max_positions
-    assert wanted == 256 or 100 + tile_count * 256 * 2 * wanted // 256 + max_tokens > LIMITS.max_positions
+    assert used + max_tokens <= WINDOW.trained
+    assert wanted == 256 or 100 + tile_count * 256 * 2 * wanted // 256 + max_tokens > WINDOW.trained
 
 
 def test_auto_leaves_named_increments_alone() -> None:
     named, auto = picture(2, 256, "a"), picture(2, Auto.AUTO, "b")
-    fitted = fit(prompt_of(100, named, auto), [named, auto], 100, LIMITS)
+    fitted = WINDOW.fit(prompt_of(100, named, auto), [named, auto], 100)
     assert fitted.increments == {named: 256, auto: 128}
 
 
 def test_a_reply_without_a_limit_takes_the_default_or_what_is_left() -> None:
-    assert fit(prompt_of(100), [], None, LIMITS).max_tokens == 100
-    assert fit(prompt_of(950), [], None, LIMITS).max_tokens == 50
+    assert WINDOW.fit(prompt_of(100), [], None).max_tokens == 100
+    assert WINDOW.fit(prompt_of(950), [], None).max_tokens == 50
 
 
 @pytest.mark.parametrize(("text_count", "max_tokens"), [(1000, None), (950, 51), (2000, 1)])
 def test_too_long_is_refused_with_the_numbers(text_count: int, max_tokens: int | None) -> None:
     with pytest.raises(PromptTooLong, match=f"takes {text_count} positions .* window has 1000"):
-        fit(prompt_of(text_count), [], max_tokens, LIMITS)
+        WINDOW.fit(prompt_of(text_count), [], max_tokens)
 
 
 def test_even_auto_has_an_end() -> None:
     visual = picture(900, Auto.AUTO)
     with pytest.raises(PromptTooLong):
-        fit(prompt_of(100, visual), [visual], 100, LIMITS)
+        WINDOW.fit(prompt_of(100, visual), [visual], 100)
+
+
+def test_dynamic_ntk_takes_a_request_past_the_window_where_the_operator_allows_it() -> None:
+    assert STRETCHED.fit(prompt_of(1500), [], 200) == Fit({}, 200, ntk_length=1700)
+    assert STRETCHED.fit(prompt_of(2950), [], None) == Fit({}, 50, ntk_length=3000)
+    with pytest.raises(PromptTooLong, match="window has 3000"):
+        STRETCHED.fit(prompt_of(2950), [], 51)
+
+
+def test_what_fits_the_window_is_never_stretched() -> None:
+    assert STRETCHED.fit(prompt_of(900), [], 100).ntk_length == 0
+    assert STRETCHED.fit(prompt_of(950), [], None) == Fit({}, 50)
+
+
+def test_v2pe_switches_dynamic_ntk_off() -> None:
+    whole, half = picture(6, 256), picture(12, 128)
+    assert STRETCHED.fit(prompt_of(100, whole), [whole], 100).ntk_length == 100 + 6 * 256 + 100
+    with pytest.raises(PromptTooLong, match="window has 1000"):
+        STRETCHED.fit(prompt_of(100, half), [half], 100)
