@@ -7,6 +7,7 @@ fails a check reaches the engine: one bad embedding fails one request.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc
 import torch
@@ -20,6 +21,7 @@ from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
+_MAX_CHANNELS = 64
 
 
 class EmbeddingLoader:
@@ -34,19 +36,21 @@ class EmbeddingLoader:
     async def load(self, visual: Visual, first_row: int, last_row: int) -> torch.Tensor:
         """Rows [first_row, last_row) of a visual, (last_row - first_row, D) in the stored dtype, on the CPU.
 
-        Raises EmbeddingNotFound when nobody has them, EmbeddingInvalid when they are not what the reference says or not
-        finite.
+        Two copies: the kernel's into a tile's buffer, and from there into the tensor. Raises EmbeddingNotFound when
+        nobody has them, EmbeddingInvalid when they are not what the reference says or not finite.
         """
-        first_tile = first_row // visual.tokens_per_tile
-        last_tile = -(-last_row // visual.tokens_per_tile)
+        tiles = range(first_row // visual.tokens_per_tile, -(-last_row // visual.tokens_per_tile))
         try:
-            manifest, tiles = await self._from_store(visual, range(first_tile, last_tile))
+            manifest, found = await self._from_store(visual, tiles)
         except (EmbeddingNotFound, StoreUnavailable) as error:
             log.info("pulling an embedding from its holder", extra={"cause": error.reason()})
-            manifest, tiles = await self._from_holder(visual, range(first_tile, last_tile))
-        rows = await asyncio.to_thread(_to_tensor, tiles, manifest)
-        offset = first_tile * visual.tokens_per_tile
-        return rows[first_row - offset : last_row - offset]
+            manifest, found = await self._from_holder(visual, tiles)
+        start = first_row - tiles.start * visual.tokens_per_tile
+        rows = await asyncio.to_thread(_to_tensor, found, manifest, start, last_row - first_row)
+        if not _is_finite(rows):
+            await self._discard(visual, manifest)
+            raise EmbeddingInvalid("an embedding holds values that are not finite")
+        return rows
 
     async def close(self) -> None:
         for channel in self._channels.values():
@@ -62,20 +66,38 @@ class EmbeddingLoader:
     async def _from_holder(self, visual: Visual, tiles: range) -> tuple[Manifest, list[memoryview]]:
         if not visual.holder:
             raise EmbeddingNotFound.of([visual.key])
-        stub = vision_pb2_grpc.VisionServiceStub(self._channel(visual.holder))
-        request = vision_pb2.ReadEmbeddingRequest(key=visual.key)
-        call = stub.ReadEmbedding(request, timeout=_PULL_SECONDS, metadata=telemetry.outgoing_metadata())
-        try:
-            values = [response.value async for response in call]
-        except grpc.aio.AioRpcError as error:
-            raise EmbeddingNotFound.of([visual.key]) from error
-        if not values:
-            raise EmbeddingNotFound.of([visual.key])
-        manifest = Manifest.unpack(values[0])
+        values = await self._pull(visual)
+        manifest = Manifest.unpack(visual.key, values[0])
         self._check(manifest, visual)
         if len(values) != 1 + manifest.tile_count:
             raise EmbeddingInvalid(f"{len(values) - 1} tiles came, the manifest says {manifest.tile_count}")
-        return manifest, [open_tile(values[1 + index], manifest) for index in tiles]
+        return manifest, await asyncio.to_thread(
+            lambda: [open_tile(visual.key, index, values[1 + index], manifest) for index in tiles]
+        )
+
+    async def _pull(self, visual: Visual) -> list[bytes]:
+        """Manifest and tiles, one more at most than there should be."""
+        stub = vision_pb2_grpc.VisionServiceStub(await self._channel(visual.holder))
+        request = vision_pb2.ReadEmbeddingRequest(key=visual.key)
+        call = stub.ReadEmbedding(request, timeout=_PULL_SECONDS, metadata=telemetry.outgoing_metadata())
+        values: list[bytes] = []
+        try:
+            async for response in call:
+                values.append(response.value)
+                if len(values) > 1 + visual.tile_count:
+                    break
+        except grpc.aio.AioRpcError as error:
+            raise EmbeddingNotFound.of([visual.key]) from error
+        finally:
+            call.cancel()
+        if not values:
+            raise EmbeddingNotFound.of([visual.key])
+        return values
+
+    async def _discard(self, visual: Visual, manifest: Manifest) -> None:
+        """Lets it be made again: whoever comes next is not to find it."""
+        with suppress(StoreUnavailable):
+            await self._store.discard(visual.key, manifest.tile_count)
 
     def _check(self, manifest: Manifest, visual: Visual) -> None:
         found = (manifest.part_tile_counts, manifest.rows_per_tile, manifest.width)
@@ -83,16 +105,28 @@ class EmbeddingLoader:
         if found != wanted:
             raise EmbeddingInvalid(f"an embedding is {found} (tiles, rows a tile, width), expected {wanted}")
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    async def _channel(self, address: str) -> grpc.aio.Channel:
         if address not in self._channels:
+            if len(self._channels) >= _MAX_CHANNELS:  # replicas come and go; who they were is forgotten
+                await self._channels.pop(next(iter(self._channels))).close(_PULL_SECONDS)
             self._channels[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
         return self._channels[address]
 
 
-def _to_tensor(tiles: Sequence[memoryview], manifest: Manifest) -> torch.Tensor:
-    """(R, D) over all tiles, one copy. Raises EmbeddingInvalid for values that are not finite."""
-    data = bytearray().join(tiles)
-    rows = torch.frombuffer(data, dtype=getattr(torch, manifest.dtype)).view(-1, manifest.width)
-    if not bool(torch.isfinite(rows).all()):
-        raise EmbeddingInvalid("an embedding holds values that are not finite")
+def _to_tensor(tiles: Sequence[memoryview], manifest: Manifest, first_row: int, row_count: int) -> torch.Tensor:
+    """Rows [first_row, first_row + row_count) of consecutive tiles, (row_count, D)."""
+    rows = torch.empty((row_count, manifest.width), dtype=getattr(torch, manifest.dtype))
+    target = rows.view(torch.uint8).numpy().data.cast("B")
+    at, skip = 0, first_row * manifest.row_bytes
+    for tile in tiles:
+        part = tile[skip : skip + len(target) - at]
+        target[at : at + len(part)] = part
+        at, skip = at + len(part), 0
+    assert at == len(target)
     return rows
+
+
+def _is_finite(rows: torch.Tensor) -> bool:
+    """NaN is the least and the greatest of what it is among."""
+    lowest, highest = torch.aminmax(rows)
+    return bool(torch.isfinite(lowest) & torch.isfinite(highest))

@@ -23,10 +23,10 @@ from shared.embedding_store import EmbeddingStore
 from shared.model_config import ModelConfig
 from shared.model_info import model_info
 from shared.pb.internvl.llm.v1 import llm_pb2_grpc
+from shared.redis_store import RedisStore
 from shared.rpc import Server
 from shared.service import run_service
 from shared.telemetry import LoadingLog
-from shared.value_store import RedisStore
 
 SERVICE = "internvl.llm.v1.LlmService"
 
@@ -46,11 +46,8 @@ async def serve(settings: LlmSettings) -> None:
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
     engine = _start_engine(settings, checkpoint, config)
-    store = EmbeddingStore(
-        RedisStore(settings.redis_url.get_secret_value()),
-        embedding_seconds=settings.embedding_seconds,
-        media_seconds=settings.embedding_seconds,
-    )
+    redis = RedisStore(settings.redis_url.get_secret_value())
+    store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
     embeddings = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=settings.max_message_bytes)
     window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
     generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)

@@ -1,6 +1,7 @@
 """Names made from content: what the store's keys and the media ids of clients are. Needs nothing but hashlib."""
 
 import hashlib
+import re
 import struct
 
 
@@ -22,3 +23,8 @@ def content_digest(data: bytes) -> bytes:
 def media_id(tenant: str, content_digest: bytes) -> str:
     """The id a client may hold: bound to its tenant, and telling nothing of the content."""
     return "media_" + content_key("media", tenant, content_digest)[:48]
+
+
+def is_media_id(text: str) -> bool:
+    """Whether `text` can be an id that `media_id` made."""
+    return re.fullmatch(r"media_[0-9a-f]{48}", text) is not None

@@ -9,8 +9,10 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+
+from shared.redis_url import RedisUrl
 
 PREFIXES = ("INTERNVL_VISION_", "INTERNVL_LLM_", "INTERNVL_GATEWAY_", "INTERNVL_CLI_")
 MEBIBYTE = 1 << 20
@@ -19,7 +21,9 @@ MEBIBYTE = 1 << 20
 class ServiceSettings(BaseSettings):
     """What every service has."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, cli_kebab_case=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, cli_kebab_case=True, hide_input_in_errors=True
+    )
     service: ClassVar[str]
     """Name in logs."""
 
@@ -86,7 +90,18 @@ class ModelSettings(ServiceSettings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """auto (bfloat16 on CUDA, float32 on CPU), bfloat16, float16 or float32."""
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """redis://, rediss:// or unix://, with user and password if needed."""
+    """Where embeddings and media are kept; user and password may stand before each host (user:password@).
+
+    redis://HOST:6379/0 or unix:///SOCKET?db=0; redis+sentinel://HOST:26379,HOST:26379/SERVICE/0 (sentinel_username and
+    sentinel_password as options); redis+cluster://HOST:6379,HOST:6379; all but unix over TLS as rediss..., with options
+    ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs, ssl_check_hostname: rediss://HOST?ssl_ca_certs=/ca.pem.
+    """
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_is_one(cls, url: SecretStr) -> SecretStr:
+        RedisUrl.parse(url.get_secret_value())
+        return url
 
     def device_name(self, *, cuda: bool) -> str:
         """The device to use, where `cuda` says whether there is one."""

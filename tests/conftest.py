@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support.redis import RedisProcess
+from tests.support.redis import RedisProcess, server
 
 # A busy machine is slow, not wrong.
 settings.register_profile("tests", deadline=None)
@@ -16,10 +16,10 @@ settings.load_profile("tests")
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisProcess]:
     """One server for all tests that only use it; empty it with `redis_url`."""
-    server = RedisProcess()
-    server.start()
-    yield server
-    server.close()
+    process = server()
+    process.start()
+    yield process
+    process.close()
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def redis_url(shared_redis: RedisProcess) -> str:
 @pytest.fixture
 def own_redis() -> Iterator[RedisProcess]:
     """A running server that the test may stop and start."""
-    server = RedisProcess()
-    server.start()
-    yield server
-    server.close()
+    process = server()
+    process.start()
+    yield process
+    process.close()
 
 
 @pytest.fixture(scope="session")

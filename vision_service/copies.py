@@ -1,136 +1,150 @@
 """Where embeddings and media are kept: this replica's memory first, Redis behind the answers.
 
-put     memory now, Redis in the background, bounded by bytes; past the bound the answer waits
-find    memory, then Redis; what memory has and Redis has lost is written again
+keep    memory now, Redis in the background, bounded by bytes; past the bound the answer waits a little
+find    memory, then Redis; what memory has and Redis has lost is written again, when there is room
 Redis   unreachable: slower, not broken; `is_degraded` says so, the log once an outage
+
+A hit waits for no write, not even for a place in the queue of writes.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from shared.content import content_digest, media_id
-from shared.embedding_store import EmbeddingStore, Manifest, media_expired
-from shared.errors import MediaExpired, StoreUnavailable
+from shared.content import content_digest, is_media_id, media_id
+from shared.embedding_store import EmbeddingStore, Manifest
+from shared.errors import StoreUnavailable
+from shared.media_store import MediaStore, media_expired
+from vision_service.memory_copies import HeldEmbedding, HeldFile, MemoryCopies
+from vision_service.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+_MAX_SHOWN_CHARS = 64
 
 
 class Copies:
-    """The two stores as one."""
+    """Memory and Redis as one."""
 
-    def __init__(self, memory: EmbeddingStore, redis: EmbeddingStore, *, write_behind_bytes: int) -> None:
+    def __init__(
+        self, memory: MemoryCopies, embeddings: EmbeddingStore, media: MediaStore, writes: WriteBehind
+    ) -> None:
         self._memory = memory
-        self._redis = redis
-        self._write_behind_bytes = write_behind_bytes
-        self._pending_bytes = 0
-        self._pending: set[asyncio.Task[None]] = set()
-        self.is_degraded = False
-        """Whether Redis failed to answer the last time."""
+        self._embeddings = embeddings
+        self._media = media
+        self._writes = writes
+        self._cannot_read = False
 
     @property
     def pending_bytes(self) -> int:
         """Bytes on their way to Redis."""
-        return self._pending_bytes
+        return self._writes.pending_bytes
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether Redis failed the last time it was read or written."""
+        return self._cannot_read or self._writes.is_failing
 
     async def find(self, key: str) -> Manifest | None:
-        """The manifest of an embedding that either store holds. Either way its life starts anew."""
-        held = await self._memory.find(key)
+        """The manifest of an embedding that either holds whole. Either way its life starts anew."""
+        held = self._memory.embedding(key)
         if held is not None:
-            await self._behind(0, lambda: self._refresh(key, held))
-            return held
+            self._writes.offer(key, held.size_bytes, lambda: self._write_embedding(key, held))
+            return held.manifest
+        return await self.find_stored(key)
+
+    async def find_stored(self, key: str) -> Manifest | None:
+        """The same in Redis alone, where the other replicas' work is."""
         try:
-            manifest = await self._redis.find(key)
+            manifest = await self._embeddings.find(key)
         except StoreUnavailable as error:
             self._note_outage(error)
             return None
         self._note_answer()
         return manifest
 
-    async def put(self, key: str, manifest: Manifest, tiles: Sequence[bytes]) -> None:
-        """Keeps an embedding; `tiles` are framed."""
-        await self._memory.put(key, manifest, tiles)
-        await self._behind(sum(map(len, tiles)), lambda: self._redis.put(key, manifest, tiles))
+    async def keep(self, key: str, manifest: Manifest, tiles: Sequence[bytes]) -> "asyncio.Future[bool]":
+        """Keeps an embedding; `tiles` are framed. The future tells when Redis has it, or that it will not."""
+        held = HeldEmbedding(manifest, tiles)
+        self._memory.hold(key, held)
+        return await self._writes.write(key, held.size_bytes, lambda: self._write_embedding(key, held))
 
-    async def read_local(self, key: str) -> tuple[Manifest, list[bytes]] | None:
-        """An embedding as this replica's memory holds it, tiles framed; None without it."""
-        manifest = await self._memory.find(key)
-        if manifest is None:
-            return None
-        return manifest, await self._memory.read_values(key, range(manifest.tile_count))
+    def read_local(self, key: str) -> HeldEmbedding | None:
+        """An embedding as this replica's memory holds it; None without it."""
+        return self._memory.embedding(key)
 
-    async def put_media(self, tenant: str, digest: bytes, data: bytes) -> str:
+    async def keep_media(self, tenant: str, digest: bytes, data: bytes) -> str:
         """Keeps a file, whose SHA-256 is `digest`; returns its id."""
         identifier = media_id(tenant, digest)
-        await self._memory.put_media(identifier, digest, data)
-        await self._behind(len(data), lambda: self._redis.put_media(identifier, digest, data))
+        self._memory.hold(identifier, HeldFile(digest, data))
+        await self._writes.write(identifier, len(data), lambda: self._media.put(identifier, digest, data))
         return identifier
+
+    def refresh_media(self, tenant: str, digest: bytes, data: bytes) -> str:
+        """The same for a file whose embedding was there: without waiting for a place in the queue."""
+        identifier = media_id(tenant, digest)
+        self._memory.hold(identifier, HeldFile(digest, data))
+        self._writes.offer(identifier, len(data), lambda: self._media.put(identifier, digest, data))
+        return identifier
+
+    def touch_media(self, identifier: str) -> None:
+        """Starts the life of a file anew, whoever holds it."""
+        held = self._memory.file(identifier)
+        if held is None:
+            self._writes.offer(identifier, 0, lambda: self._media.touch(identifier))
+        else:
+            self._writes.offer(identifier, held.size_bytes, lambda: self._media.put(identifier, held.digest, held.data))
 
     async def media_digest(self, tenant: str, identifier: str) -> bytes:
         """SHA-256 of a kept file. Raises MediaExpired, also for a file of another tenant."""
-        digest = await self._first(lambda store: store.media_digest(identifier), identifier)
+        held = self._held_file(identifier)
+        digest = held.digest if held is not None else (await self._stored(identifier, self._media.find)).digest
         if media_id(tenant, digest) != identifier:
             raise media_expired(identifier)
         return digest
 
     async def media(self, tenant: str, identifier: str) -> bytes:
         """A kept file. Raises MediaExpired."""
-        data = await self._first(lambda store: store.media(identifier), identifier)
-        if media_id(tenant, content_digest(data)) != identifier:
+        held = self._held_file(identifier)
+        data = held.data if held is not None else await self._stored(identifier, self._media.read)
+        if media_id(tenant, await asyncio.to_thread(content_digest, data)) != identifier:
             raise media_expired(identifier)
         return data
 
     async def close(self) -> None:
-        """Waits for what is on its way, then closes both stores."""
-        await asyncio.gather(*self._pending, return_exceptions=True)
-        await self._memory.close()
-        await self._redis.close()
+        """Waits for what is on its way, then closes everything."""
+        await self._writes.close()
+        self._memory.clear()
+        await self._embeddings.close()
+        await self._media.close()
 
-    async def _first(self, ask: Callable[[EmbeddingStore], Awaitable[bytes]], identifier: str) -> bytes:
-        """Memory's answer, else Redis's. Without Redis the id counts as expired: sending the file again does work."""
+    def _held_file(self, identifier: str) -> HeldFile | None:
+        if not is_media_id(identifier):
+            raise media_expired(identifier[:_MAX_SHOWN_CHARS])
+        return self._memory.file(identifier)
+
+    async def _stored(self, identifier: str, ask: Callable[[str], Awaitable[Answer]]) -> Answer:
+        """Redis's answer. Without Redis the id counts as expired: sending the file again does work."""
         try:
-            return await ask(self._memory)
-        except MediaExpired:
-            pass
-        try:
-            answer = await ask(self._redis)
+            answer = await ask(identifier)
         except StoreUnavailable as error:
             self._note_outage(error)
             raise media_expired(identifier) from error
         self._note_answer()
         return answer
 
-    async def _refresh(self, key: str, manifest: Manifest) -> None:
-        if await self._redis.find(key) is None:
-            tiles = await self._memory.read_values(key, range(manifest.tile_count))
-            await self._redis.put(key, manifest, tiles)
-
-    async def _behind(self, size: int, write: Callable[[], Awaitable[None]]) -> None:
-        """Runs a write behind the answer; in front of it when too many bytes are on their way already."""
-        self._pending_bytes += size
-        task = asyncio.create_task(self._write(size, write))
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
-        if self._pending_bytes > self._write_behind_bytes:
-            await task
-
-    async def _write(self, size: int, write: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await write()
-            self._note_answer()
-        except StoreUnavailable as error:
-            self._note_outage(error)
-        except Exception as error:
-            log.error("a write to the store failed", exc_info=error)
-        finally:
-            self._pending_bytes -= size
+    async def _write_embedding(self, key: str, held: HeldEmbedding) -> None:
+        if await self._embeddings.find(key) is None:
+            await self._embeddings.put(key, held.manifest, held.tiles)
+        self._note_answer()
 
     def _note_outage(self, error: StoreUnavailable) -> None:
-        if not self.is_degraded:
+        if not self._cannot_read:
             log.warning("serving without the embedding store", extra={"cause": error.message})
-        self.is_degraded = True
+        self._cannot_read = True
 
     def _note_answer(self) -> None:
-        if self.is_degraded:
+        if self._cannot_read:
             log.info("the embedding store answers again")
-        self.is_degraded = False
+        self._cannot_read = False

@@ -11,10 +11,13 @@ from PIL import Image
 
 from shared.content import content_digest, content_key
 from shared.embedding_store import Manifest, frame_tile
-from shared.errors import EmbeddingNotFound, QueueFull
+from shared.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
+from shared.framing import Codec
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
 from vision_service.image import ImageLimits, decode_image
+from vision_service.memory_copies import HeldEmbedding
+from vision_service.replica_flight import ReplicaFlight
 from vision_service.single_flight import SingleFlight
 from vision_service.tiles import TilingOptions, cut
 from vision_service.video import FrameOptions, VideoLimits, sample_frames
@@ -77,8 +80,10 @@ class Encoder:
         copies: Copies,
         identity: EncoderIdentity,
         limits: EncoderLimits,
+        flights: ReplicaFlight[Manifest],
         *,
         decode_workers: int,
+        codec: Codec = Codec.RAW,
     ) -> None:
         self._batcher = batcher
         self._copies = copies
@@ -87,6 +92,8 @@ class Encoder:
         self._decoders = ThreadPoolExecutor(decode_workers, thread_name_prefix="decode")
         self._decoding_count = 0
         self._flights: SingleFlight[Manifest] = SingleFlight()
+        self._replica_flights = flights
+        self._codec = codec
 
     @property
     def dtype_name(self) -> str:
@@ -122,11 +129,11 @@ class Encoder:
 
     async def put_media(self, tenant: str, data: bytes) -> str:
         """Keeps a file for later; returns its id."""
-        return await self._copies.put_media(tenant, await self._digest(tenant, data), data)
+        return await self._copies.keep_media(tenant, await self._digest(tenant, data), data)
 
-    async def read_local(self, key: str) -> tuple[Manifest, list[bytes]]:
+    def read_local(self, key: str) -> HeldEmbedding:
         """An embedding from this replica's memory, tiles framed. Raises EmbeddingNotFound."""
-        found = await self._copies.read_local(key)
+        found = self._copies.read_local(key)
         if found is None:
             raise EmbeddingNotFound.of([key])
         return found
@@ -134,6 +141,7 @@ class Encoder:
     async def close(self) -> None:
         await self._batcher.close()
         await asyncio.to_thread(self._decoders.shutdown)
+        await self._replica_flights.close()
         await self._copies.close()
 
     async def _encode(
@@ -142,13 +150,20 @@ class Encoder:
         digest = await self._digest(tenant, source)
         key = self._key(tenant, options, digest)
         manifest = await self._copies.find(key)
-        cached = manifest is not None
-        if manifest is None:
-            data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
-            manifest = await self._flights.run(key, lambda: self._make(key, data, decode))
+        if manifest is not None:
+            return Encoded(key, manifest, self._used(tenant, source, digest), cached=True)
+        data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
+        manifest = await self._flights.run(key, lambda: self._make_once(key, data, decode))
         # Kept only now: what cannot be decoded is not worth keeping.
-        identifier = source if isinstance(source, str) else await self._copies.put_media(tenant, digest, source)
-        return Encoded(key, manifest, identifier, cached)
+        identifier = await self._copies.keep_media(tenant, digest, data)
+        return Encoded(key, manifest, identifier, cached=False)
+
+    def _used(self, tenant: str, source: Source, digest: bytes) -> str:
+        """The id of a file that was looked at again."""
+        if isinstance(source, bytes):
+            return self._copies.refresh_media(tenant, digest, source)
+        self._copies.touch_media(source)
+        return source
 
     async def _digest(self, tenant: str, source: Source) -> bytes:
         if isinstance(source, str):
@@ -163,14 +178,21 @@ class Encoder:
             self.dtype_name, digest,
         )  # fmt: skip
 
-    async def _make(self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> Manifest:
+    async def _make_once(self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> Manifest:
+        """Makes an embedding here unless another replica is at it already."""
+        return await self._replica_flights.run(
+            key, lambda: self._make(key, data, decode), lambda: self._copies.find_stored(key)
+        )
+
+    async def _make(
+        self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]
+    ) -> tuple[Manifest, "asyncio.Future[bool]"]:
         parts = await self._decode(data, decode)
         rows = await self._batcher.encode(np.concatenate(parts))
         counts = tuple(len(part) for part in parts)
         manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, counts)
-        tiles = await asyncio.to_thread(lambda: [frame_tile(_raw(tile), manifest) for tile in rows])
-        await self._copies.put(key, manifest, tiles)
-        return manifest
+        tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
+        return manifest, await self._copies.keep(key, manifest, tiles)
 
     async def _decode(self, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> list[np.ndarray]:
         if self._decoding_count >= self._limits.max_queued_decodes:
@@ -180,6 +202,14 @@ class Encoder:
             return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, data)
         finally:
             self._decoding_count -= 1
+
+
+def _framed(key: str, rows: torch.Tensor, manifest: Manifest, codec: Codec) -> list[bytes]:
+    """(N, R, D) as values. Raises EmbeddingInvalid: what is not finite would fail every request that finds it."""
+    lowest, highest = rows.aminmax()
+    if not bool(torch.isfinite(lowest) & torch.isfinite(highest)):
+        raise EmbeddingInvalid("the model produced values that are not finite")
+    return [frame_tile(key, index, _raw(tile), manifest, codec=codec) for index, tile in enumerate(rows)]
 
 
 def _raw(tile: torch.Tensor) -> memoryview:

@@ -4,22 +4,27 @@ import torch
 
 from shared.checkpoint import VISION_PREFIXES, Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
+from shared.framing import Codec
+from shared.media_store import MediaStore
 from shared.model_config import ModelConfig
 from shared.model_info import model_info
 from shared.pb.internvl.vision.v1 import vision_pb2_grpc
+from shared.redis_store import RedisStore
 from shared.rpc import Server
 from shared.service import run_service
 from shared.telemetry import LoadingLog
-from shared.value_store import MemoryStore, RedisStore, ValueStore
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits
+from vision_service.memory_copies import MemoryCopies
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
+from vision_service.replica_flight import ReplicaFlight
 from vision_service.servicer import VisionServicer
 from vision_service.settings import VisionSettings
 from vision_service.video import VideoLimits
+from vision_service.write_behind import WriteBehind
 
 
 def main() -> None:
@@ -51,11 +56,20 @@ def _load_model(settings: VisionSettings, checkpoint: Checkpoint, config: ModelC
 
 
 def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: VisualEncoder) -> Encoder:
-    memory = _store(settings, MemoryStore(settings.local_copy_bytes))
-    redis = _store(settings, RedisStore(settings.redis_url.get_secret_value()))
+    redis = RedisStore(settings.redis_url.get_secret_value())
+    copies = Copies(
+        MemoryCopies(
+            settings.local_copy_bytes,
+            embedding_seconds=settings.embedding_seconds,
+            media_seconds=settings.media_seconds,
+        ),
+        EmbeddingStore(redis, seconds=settings.embedding_seconds),
+        MediaStore(redis, seconds=settings.media_seconds),
+        WriteBehind(settings.write_behind_bytes),
+    )
     return Encoder(
         Batcher(model, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
-        Copies(memory, redis, write_behind_bytes=settings.write_behind_bytes),
+        copies,
         EncoderIdentity(
             model=settings.public_model_name,
             revision=settings.revision,
@@ -68,9 +82,7 @@ def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: Visu
             max_queued_decodes=settings.max_queued_decodes,
             exif_orientation=settings.exif_orientation,
         ),
+        ReplicaFlight(redis, wait_seconds=settings.replica_wait_seconds),
         decode_workers=settings.decode_workers,
+        codec=Codec.PLANES if settings.compress_embeddings else Codec.RAW,
     )
-
-
-def _store(settings: VisionSettings, values: ValueStore) -> EmbeddingStore:
-    return EmbeddingStore(values, embedding_seconds=settings.embedding_seconds, media_seconds=settings.media_seconds)

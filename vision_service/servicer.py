@@ -80,8 +80,8 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def ReadEmbedding(  # noqa: N802
         self, request: vision_pb2.ReadEmbeddingRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[vision_pb2.ReadEmbeddingResponse]:
-        manifest, tiles = await self._encoder.read_local(request.key)
-        for value in (manifest.pack(), *tiles):
+        held = self._encoder.read_local(request.key)
+        for value in (held.manifest.pack(request.key), *held.tiles):
             yield vision_pb2.ReadEmbeddingResponse(value=value)
 
     async def GetModelInfo(  # noqa: N802
@@ -131,13 +131,11 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
 
 
 def _source(request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> Source:
-    match request.WhichOneof("source"):
-        case "data" if request.data:
-            return request.data
-        case "media_id" if request.media_id:
-            return request.media_id
-        case _:
-            raise BadOption("neither a file nor an id", field="data")
+    # Read once: each look at a bytes field of a message copies it.
+    source: Source = request.media_id if request.WhichOneof("source") == "media_id" else request.data
+    if not source:
+        raise BadOption("neither a file nor an id", field="data")
+    return source
 
 
 def _tenant(tenant: str) -> str:

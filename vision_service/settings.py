@@ -51,7 +51,11 @@ class VisionSettings(ModelSettings):
     local_copy_bytes: int = 1024 * MEBIBYTE
     """Memory for this replica's own copies of embeddings and media."""
     write_behind_bytes: int = 256 * MEBIBYTE
-    """Most bytes on their way to Redis behind an answer; beyond that, answers wait for them."""
+    """Most bytes on their way to Redis behind an answer; beyond that, answers wait up to 2 s, then go without."""
+    compress_embeddings: bool = False
+    """Store embeddings compressed, without loss: a third smaller in bfloat16, and slower to write and read."""
+    replica_wait_seconds: float = 20.0
+    """How long to wait for another replica that encodes the same picture, before encoding it here as well."""
 
     def advertised_address(self, port: int) -> str:
         """host:port for EmbeddingReference.holder."""

@@ -20,7 +20,7 @@ from deploy.local.launcher import PROGRAMS, Stack, StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.redis_server import server_binary, start_redis
 from gateway.client import ChatClient, ChatSession, Finished
-from shared.value_store import RedisStore
+from shared.redis_store import RedisStore
 
 FAKES = {
     "vision": (sys.executable, "-m", "tests.deploy.fake_service", "vision"),

@@ -14,7 +14,8 @@ from llm_service.embeddings import EmbeddingLoader
 from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.value_store import MemoryStore, RedisStore
+from shared.redis_store import RedisStore
+from shared.value_store import MemoryStore
 
 WIDTH, ROWS, TILES = 8, 4, 3
 MANIFEST = Manifest(ROWS, WIDTH, "float32", (TILES,))
@@ -24,12 +25,18 @@ TENSOR = torch.randn(TILES * ROWS, WIDTH, generator=torch.Generator().manual_see
 
 def framed(rows: torch.Tensor, manifest: Manifest = MANIFEST) -> list[bytes]:
     tiles = rows.view(-1, manifest.rows_per_tile * manifest.width)
-    return [frame_tile(struct.pack(f"<{len(tile)}f", *tile.tolist()), manifest) for tile in tiles]
+    packed = [struct.pack(f"<{len(tile)}f", *tile.tolist()) for tile in tiles]
+    return [frame_tile(VISUAL.key, index, tile, manifest) for index, tile in enumerate(packed)]
 
 
 @pytest.fixture
-async def store() -> EmbeddingStore:
-    return EmbeddingStore(MemoryStore(1 << 20), embedding_seconds=60, media_seconds=60)
+def values() -> MemoryStore:
+    return MemoryStore(1 << 20)
+
+
+@pytest.fixture
+async def store(values: MemoryStore) -> EmbeddingStore:
+    return EmbeddingStore(values, seconds=60)
 
 
 @pytest.fixture
@@ -58,6 +65,7 @@ async def test_values_that_are_not_finite(store: EmbeddingStore, loader: Embeddi
     await store.put(VISUAL.key, MANIFEST, framed(rows))
     with pytest.raises(EmbeddingInvalid, match="not finite"):
         await loader.load(VISUAL, 0, 12)
+    assert await store.find(VISUAL.key) is None, "the next request would meet it again"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,7 @@ async def test_another_shape_than_the_reference_says(
 class Holder(vision_pb2_grpc.VisionServiceServicer):  # the other calls answer UNIMPLEMENTED
     """A vision replica with one embedding in memory."""
 
-    values: tuple[bytes, ...] = (MANIFEST.pack(), *framed(TENSOR))
+    values: tuple[bytes, ...] = (MANIFEST.pack(VISUAL.key), *framed(TENSOR))
 
     async def ReadEmbedding(self, request: Any, context: Any) -> AsyncIterator[vision_pb2.ReadEmbeddingResponse]:  # noqa: N802
         for value in self.values:
@@ -99,8 +107,16 @@ async def test_from_its_holder_when_the_store_lacks_it(loader: EmbeddingLoader, 
     assert torch.equal(await loader.load(holder, 2, 9), TENSOR[2:9])
 
 
+async def test_from_its_holder_when_the_store_has_lost_a_tile(
+    store: EmbeddingStore, values: MemoryStore, loader: EmbeddingLoader, holder: Visual
+) -> None:
+    await store.put(VISUAL.key, MANIFEST, framed(TENSOR))
+    await values.delete([f"internvl:{{{VISUAL.key}}}:2"])
+    assert torch.equal(await loader.load(holder, 0, 12), TENSOR)
+
+
 async def test_from_its_holder_when_the_store_is_down(holder: Visual) -> None:
-    down = EmbeddingStore(RedisStore("redis://127.0.0.1:1"), embedding_seconds=60, media_seconds=60)
+    down = EmbeddingStore(RedisStore("redis://127.0.0.1:1"), seconds=60)
     loader = EmbeddingLoader(down, hidden_size=WIDTH, max_message_bytes=1 << 20)
     assert torch.equal(await loader.load(holder, 0, 12), TENSOR)
     await loader.close()
@@ -118,3 +134,28 @@ async def test_a_holder_that_sends_too_little(
     monkeypatch.setattr(Holder, "values", Holder.values[:2])
     with pytest.raises(EmbeddingInvalid, match="1 tiles came, the manifest says 3"):
         await loader.load(holder, 0, 12)
+
+
+async def test_a_holder_that_sends_too_much(
+    loader: EmbeddingLoader, holder: Visual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Holder, "values", Holder.values + 10_000 * Holder.values[1:2])
+    with pytest.raises(EmbeddingInvalid, match="4 tiles came, the manifest says 3"):
+        await loader.load(holder, 0, 12)
+
+
+async def test_a_holder_that_mixes_up_its_tiles(
+    loader: EmbeddingLoader, holder: Visual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, first, second, third = Holder.values
+    monkeypatch.setattr(Holder, "values", (manifest, second, first, third))
+    with pytest.raises(EmbeddingInvalid, match="does not match its digest"):
+        await loader.load(holder, 0, 12)
+
+
+async def test_holders_come_and_go(loader: EmbeddingLoader, holder: Visual) -> None:
+    for port in range(1, 100):
+        with pytest.raises(EmbeddingNotFound):
+            await loader.load(replace(VISUAL, holder=f"127.0.0.1:{port}"), 0, 4)
+    assert len(loader._channels) <= 64
+    assert torch.equal(await loader.load(holder, 0, 12), TENSOR)

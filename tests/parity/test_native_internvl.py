@@ -60,7 +60,9 @@ class Stack:
         """What the vision service makes of it."""
         rows = self.encoder(pixels)
         manifest = Manifest(rows.shape[1], rows.shape[2], "float32", (len(rows),))
-        await self.store.put(key, manifest, [frame_tile(_raw(tile), manifest) for tile in rows])
+        await self.store.put(
+            key, manifest, [frame_tile(key, index, _raw(tile), manifest) for index, tile in enumerate(rows)]
+        )
         return Visual(key, rows.shape[1], (len(rows),), is_clip=False, increment=increment)
 
     async def tokens(self, messages: list[Message]) -> list[int]:
@@ -113,7 +115,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     engine = TorchEngine(model, page_count=200, page_size=8, limits=SchedulerLimits(64, 8, 8))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     prompts = PromptBuilder(tokenizer, config.system_message)
-    store = EmbeddingStore(MemoryStore(1 << 24), embedding_seconds=60, media_seconds=60)
+    store = EmbeddingStore(MemoryStore(1 << 24), seconds=60)
     loader = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=1 << 20)
     window = Window(config.max_positions, default_max_tokens=64)
     generator = Generator(engine, prompts, tokenizer.backend_tokenizer, loader, window)

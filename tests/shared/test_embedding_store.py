@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.content import content_digest, content_key, media_id
+from shared.content import content_key
 from shared.embedding_store import EmbeddingStore, Manifest, frame_tile, open_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, MediaExpired
-from shared.value_store import MemoryStore, RedisStore
+from shared.errors import EmbeddingInvalid, EmbeddingNotFound
+from shared.framing import HEADER_BYTES, Codec
+from shared.redis_store import RedisStore
+from shared.value_store import MemoryStore
 
 MANIFEST = Manifest(4, 8, "bfloat16", (2, 1))
 KEY = "ab" * 32
-TILES = [frame_tile(bytes([index]) * MANIFEST.tile_bytes, MANIFEST) for index in range(3)]
+TILES = [frame_tile(KEY, index, bytes([index]) * MANIFEST.tile_bytes, MANIFEST) for index in range(3)]
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def values() -> MemoryStore:
 
 @pytest.fixture
 def store(values: MemoryStore) -> EmbeddingStore:
-    return EmbeddingStore(values, embedding_seconds=60, media_seconds=60)
+    return EmbeddingStore(values, seconds=60)
 
 
 async def test_round_trip(store: EmbeddingStore) -> None:
@@ -46,12 +48,45 @@ async def test_a_missing_tile_is_a_miss(store: EmbeddingStore, values: MemorySto
     with pytest.raises(EmbeddingNotFound) as caught:
         await store.read_tiles(KEY, MANIFEST, range(3))
     assert caught.value.keys == [KEY]
+    assert await store.find(KEY) is None, "whoever is to encode it again would be told that it is there"
+    await store.put(KEY, MANIFEST, TILES)
+    assert await store.find(KEY) == MANIFEST
+
+
+async def test_values_that_changed_places_never_get_out(store: EmbeddingStore, values: MemoryStore) -> None:
+    """Whole and undamaged, of the right shape, and still not what was asked for."""
+    await store.put(KEY, MANIFEST, TILES)
+    await values.put({f"internvl:{{{KEY}}}:0": TILES[1]}, 60)
+    with pytest.raises(EmbeddingNotFound):
+        await store.read_tiles(KEY, MANIFEST, range(3))
+    other = "cd" * 32
+    await store.put(KEY, MANIFEST, TILES)
+    await store.put(other, MANIFEST, TILES)  # framed for KEY
+    with pytest.raises(EmbeddingNotFound):
+        await store.read_tiles(other, MANIFEST, range(3))
+    assert len(await store.read_tiles(KEY, MANIFEST, range(3))) == 3
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+async def test_compressed_tiles_are_the_same_and_checked_the_same(
+    store: EmbeddingStore, values: MemoryStore, dtype: str
+) -> None:
+    manifest = Manifest(16, 64, dtype, (1,))
+    rows = random.Random(0).randbytes(manifest.tile_bytes)
+    tile = frame_tile(KEY, 0, rows, manifest, codec=Codec.PLANES)
+    await store.put(KEY, manifest, [tile])
+    assert [bytes(read) for read in await store.read_tiles(KEY, manifest, [0])] == [rows]
+    for bit in random.Random(0).sample(range(8 * len(tile)), 300):
+        damaged = bytearray(tile)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(EmbeddingInvalid):
+            open_tile(KEY, 0, bytes(damaged), manifest)
 
 
 async def test_flipped_bits_never_get_out(store: EmbeddingStore, values: MemoryStore) -> None:
     """Every single bit of the header, and many of the payload: discarded, counted, and a miss from then on."""
     generator = random.Random(0)
-    bits = [*range(8 * 49), *(generator.randrange(8 * len(TILES[0])) for _ in range(600))]
+    bits = [*range(8 * HEADER_BYTES), *(generator.randrange(8 * len(TILES[0])) for _ in range(600))]
     for count, bit in enumerate(bits, start=1):
         await store.put(KEY, MANIFEST, TILES)
         damaged = bytearray(TILES[1])
@@ -64,8 +99,8 @@ async def test_flipped_bits_never_get_out(store: EmbeddingStore, values: MemoryS
 
 
 async def test_a_damaged_manifest_is_a_miss(store: EmbeddingStore, values: MemoryStore) -> None:
-    for bit in range(8 * len(MANIFEST.pack())):
-        damaged = bytearray(MANIFEST.pack())
+    for bit in range(8 * len(MANIFEST.pack(KEY))):
+        damaged = bytearray(MANIFEST.pack(KEY))
         damaged[bit // 8] ^= 1 << bit % 8
         await values.put({f"internvl:{{{KEY}}}:manifest": bytes(damaged)}, 60)
         assert await store.find(KEY) is None
@@ -74,18 +109,18 @@ async def test_a_damaged_manifest_is_a_miss(store: EmbeddingStore, values: Memor
 @given(st.binary(max_size=200))
 def test_garbage_is_neither_tile_nor_manifest(value: bytes) -> None:
     with pytest.raises(EmbeddingInvalid):
-        open_tile(value, MANIFEST)
+        open_tile(KEY, 0, value, MANIFEST)
     with pytest.raises(EmbeddingInvalid):
-        Manifest.unpack(value)
+        Manifest.unpack(KEY, value)
 
 
 def test_a_tile_of_another_shape_is_refused_on_the_way_in() -> None:
     with pytest.raises(ValueError, match="its manifest says 64"):
-        frame_tile(b"short", MANIFEST)
+        frame_tile(KEY, 0, b"short", MANIFEST)
 
 
 async def test_life_slides_with_use(redis_url: str) -> None:
-    store = EmbeddingStore(RedisStore(redis_url), embedding_seconds=0.4, media_seconds=0.4)
+    store = EmbeddingStore(RedisStore(redis_url), seconds=0.4)
     await store.put(KEY, MANIFEST, TILES)
     for _ in range(4):
         await asyncio.sleep(0.2)
@@ -94,33 +129,6 @@ async def test_life_slides_with_use(redis_url: str) -> None:
     await asyncio.sleep(0.6)
     assert await store.find(KEY) is None
     await store.close()
-
-
-async def put(store: EmbeddingStore, data: bytes) -> str:
-    identifier = media_id("tenant", content_digest(data))
-    await store.put_media(identifier, content_digest(data), data)
-    return identifier
-
-
-async def test_media_by_id(store: EmbeddingStore) -> None:
-    identifier = await put(store, b"a file")
-    assert await store.media(identifier) == b"a file"
-    assert await put(store, b"a file") == identifier
-    assert media_id("tenant", await store.media_digest(identifier)) == identifier
-    with pytest.raises(MediaExpired):
-        await store.media("media_unknown")
-    with pytest.raises(MediaExpired):
-        await store.media_digest("media_unknown")
-
-
-async def test_damaged_media_have_expired(store: EmbeddingStore, values: MemoryStore) -> None:
-    identifier = await put(store, b"a file")
-    (value,) = await values.get([f"internvl:media:{{{identifier}}}"])
-    assert value is not None
-    await values.put({f"internvl:media:{{{identifier}}}": value[:-1] + b"X"}, 60)
-    with pytest.raises(MediaExpired):
-        await store.media(identifier)
-    assert store.invalid_value_count == 1
 
 
 parts = st.lists(st.one_of(st.text(max_size=5), st.binary(max_size=5)), max_size=4)
