@@ -15,7 +15,7 @@ import torch
 from llm_service.conversation import Visual
 from shared import telemetry
 from shared.channel import open_channel
-from shared.embedding_store import EmbeddingStore, Manifest, open_tile
+from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 
@@ -46,8 +46,10 @@ class EmbeddingLoader:
             log.info("pulling an embedding from its holder", extra={"cause": error.reason()})
             manifest, found = await self._from_holder(visual, tiles)
         start = first_row - tiles.start * visual.tokens_per_tile
-        rows = await asyncio.to_thread(_to_tensor, found, manifest, start, last_row - first_row)
-        if not _is_finite(rows):
+        arguments = (found, manifest, start, last_row - first_row)
+        is_large = (last_row - first_row) * manifest.row_bytes > INLINE_BYTES
+        rows, is_finite = await asyncio.to_thread(_to_tensor, *arguments) if is_large else _to_tensor(*arguments)
+        if not is_finite:
             await self._discard(visual, manifest)
             raise EmbeddingInvalid("an embedding holds values that are not finite")
         return rows
@@ -57,11 +59,9 @@ class EmbeddingLoader:
             await channel.close()
 
     async def _from_store(self, visual: Visual, tiles: range) -> tuple[Manifest, list[memoryview]]:
-        manifest = await self._store.find(visual.key)
-        if manifest is None:
-            raise EmbeddingNotFound.of([visual.key])
+        manifest, found = await self._store.read(visual.key, tiles)
         self._check(manifest, visual)
-        return manifest, await self._store.read_tiles(visual.key, manifest, tiles)
+        return manifest, found
 
     async def _from_holder(self, visual: Visual, tiles: range) -> tuple[Manifest, list[memoryview]]:
         if not visual.holder:
@@ -113,8 +113,10 @@ class EmbeddingLoader:
         return self._channels[address]
 
 
-def _to_tensor(tiles: Sequence[memoryview], manifest: Manifest, first_row: int, row_count: int) -> torch.Tensor:
-    """Rows [first_row, first_row + row_count) of consecutive tiles, (row_count, D)."""
+def _to_tensor(
+    tiles: Sequence[memoryview], manifest: Manifest, first_row: int, row_count: int
+) -> tuple[torch.Tensor, bool]:
+    """Rows [first_row, first_row + row_count) of consecutive tiles, (row_count, D), and whether all are finite."""
     rows = torch.empty((row_count, manifest.width), dtype=getattr(torch, manifest.dtype))
     target = rows.view(torch.uint8).numpy().data.cast("B")
     at, skip = 0, first_row * manifest.row_bytes
@@ -123,10 +125,5 @@ def _to_tensor(tiles: Sequence[memoryview], manifest: Manifest, first_row: int, 
         target[at : at + len(part)] = part
         at, skip = at + len(part), 0
     assert at == len(target)
-    return rows
-
-
-def _is_finite(rows: torch.Tensor) -> bool:
-    """NaN is the least and the greatest of what it is among."""
-    lowest, highest = torch.aminmax(rows)
-    return bool(torch.isfinite(lowest) & torch.isfinite(highest))
+    lowest, highest = torch.aminmax(rows)  # a NaN is the least and the greatest of what it is among
+    return rows, bool(torch.isfinite(lowest) & torch.isfinite(highest))

@@ -13,7 +13,7 @@ values leave as bytes, and the reader's tensor takes it from there.
 
 import asyncio
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +23,8 @@ from shared.value_store import ValueStore
 
 TILES_PER_READ = 4
 """Tiles of one MGET: 16 MiB at most at the 78B width, so that no reader holds the server for long."""
+INLINE_BYTES = 5 << 20
+"""Up to here, one tile of the widest model, looking at bytes takes less than handing them to a thread and back."""
 READS_AT_ONCE = 8
 """Reads under way: bounds what their buffers take."""
 
@@ -86,17 +88,8 @@ class EmbeddingStore:
     async def find(self, key: str) -> Manifest | None:
         """The manifest if all of the embedding is there; its life starts anew."""
         (value,) = await self._values.get([_manifest_name(key)])
-        if value is None:
-            return None
-        try:
-            manifest = Manifest.unpack(key, value)
-        except EmbeddingInvalid:
-            await self.discard(key, 0)
-            return None
-        names = _names(key, manifest.tile_count)
-        if await self._values.touch(names, self._seconds) < len(names):
-            # The manifest alone: whoever is writing this embedding anew writes that one last.
-            await self._values.delete([_manifest_name(key)])
+        manifest = await self._manifest(key, value)
+        if manifest is None or not await self._touch(key, manifest):
             return None
         return manifest
 
@@ -106,17 +99,28 @@ class EmbeddingStore:
         values = {_tile_name(key, index): tile for index, tile in enumerate(tiles)}
         await self._values.put({**values, _manifest_name(key): manifest.pack(key)}, self._seconds)
 
-    async def read_tiles(self, key: str, manifest: Manifest, tiles: Iterable[int]) -> list[memoryview]:
-        """Rows of the tiles, (R, D) each as raw bytes, checked.
+    async def read(self, key: str, tiles: Sequence[int]) -> tuple[Manifest, list[memoryview]]:
+        """The manifest, and rows of the tiles, (R, D) each as raw bytes, checked; its life starts anew.
 
-        Raises EmbeddingNotFound if one is absent, or is bad: the embedding is then discarded, to be made again.
+        Up to TILES_PER_READ tiles in one round trip. Raises EmbeddingNotFound if something is absent, or is bad: the
+        embedding is then discarded, to be made again.
         """
-        indices = list(tiles)
-        found: list[memoryview] = []
         async with self._reads:
-            for start in range(0, len(indices), TILES_PER_READ):
-                found += await self._read(key, manifest, indices[start : start + TILES_PER_READ])
-        return found
+            first, rest = tiles[:TILES_PER_READ], tiles[TILES_PER_READ:]
+            value, *values = await self._values.get([_manifest_name(key), *(_tile_name(key, index) for index in first)])
+            manifest = await self._manifest(key, value)
+            if manifest is None:
+                raise EmbeddingNotFound.of([key])
+            touching = asyncio.create_task(self._touch(key, manifest))
+            try:
+                found = await self._checked(key, manifest, first, values)
+                for start in range(0, len(rest), TILES_PER_READ):
+                    indices = rest[start : start + TILES_PER_READ]
+                    values = await self._values.get([_tile_name(key, index) for index in indices])
+                    found += await self._checked(key, manifest, indices, values)
+            finally:
+                await touching
+            return manifest, found
 
     async def discard(self, key: str, tile_count: int) -> None:
         """Removes an embedding that failed its checks."""
@@ -130,15 +134,37 @@ class EmbeddingStore:
     async def close(self) -> None:
         await self._values.close()
 
-    async def _read(self, key: str, manifest: Manifest, indices: Sequence[int]) -> list[memoryview]:
-        values = await self._values.get([_tile_name(key, index) for index in indices])
+    async def _manifest(self, key: str, value: Value | None) -> Manifest | None:
+        if value is None:
+            return None
+        try:
+            return Manifest.unpack(key, value)
+        except EmbeddingInvalid:
+            await self.discard(key, 0)
+            return None
+
+    async def _touch(self, key: str, manifest: Manifest) -> bool:
+        """Whether all of it is there; if not, nobody will find it any more."""
+        names = _names(key, manifest.tile_count)
+        if await self._values.touch(names, self._seconds) == len(names):
+            return True
+        # The manifest alone: whoever is writing this embedding anew writes that one last.
+        await self._values.delete([_manifest_name(key)])
+        return False
+
+    async def _checked(
+        self, key: str, manifest: Manifest, indices: Sequence[int], values: Sequence[Value | None]
+    ) -> list[memoryview]:
         present = [value for value in values if value is not None]
         if len(present) < len(values):
             raise EmbeddingNotFound.of([key])
+
+        def check() -> list[memoryview]:
+            return [open_tile(key, index, value, manifest) for index, value in zip(indices, present, strict=True)]
+
         try:
-            return await asyncio.to_thread(
-                lambda: [open_tile(key, index, value, manifest) for index, value in zip(indices, present, strict=True)]
-            )
+            large = sum(map(len, present)) > INLINE_BYTES
+            return await asyncio.to_thread(check) if large else check()
         except EmbeddingInvalid as error:
             await self.discard(key, manifest.tile_count)
             raise EmbeddingNotFound.of([key]) from error

@@ -74,12 +74,12 @@ class Copies:
         """An embedding as this replica's memory holds it; None without it."""
         return self._memory.embedding(key)
 
-    async def keep_media(self, tenant: str, digest: bytes, data: bytes) -> str:
-        """Keeps a file, whose SHA-256 is `digest`; returns its id."""
+    async def keep_media(self, tenant: str, digest: bytes, data: bytes) -> tuple[str, "asyncio.Future[bool]"]:
+        """Keeps a file, whose SHA-256 is `digest`; its id, and when other replicas find it, or will not."""
         identifier = media_id(tenant, digest)
         self._memory.hold(identifier, HeldFile(digest, data))
-        await self._writes.write(identifier, len(data), lambda: self._media.put(identifier, digest, data))
-        return identifier
+        written = await self._writes.write(identifier, len(data), lambda: self._media.put(identifier, digest, data))
+        return identifier, written
 
     def refresh_media(self, tenant: str, digest: bytes, data: bytes) -> str:
         """The same for a file whose embedding was there: without waiting for a place in the queue."""

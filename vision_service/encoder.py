@@ -1,6 +1,7 @@
 """One request end to end: bytes -> hash -> cached? -> decode -> tiles -> visual tokens -> store."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from vision_service.single_flight import SingleFlight
 from vision_service.tiles import TilingOptions, cut
 from vision_service.video import FrameOptions, VideoLimits, sample_frames
 
+log = logging.getLogger(__name__)
+_UPLOAD_WAIT_SECONDS = 10.0
 PREPROCESSING_VERSION = "1"
 """Raise it when the same bytes and options give other tiles."""
 
@@ -128,8 +131,10 @@ class Encoder:
         return await self._encode(tenant, source, f"video {frames} {tiling}", decode)
 
     async def put_media(self, tenant: str, data: bytes) -> str:
-        """Keeps a file for later; returns its id."""
-        return await self._copies.keep_media(tenant, await self._digest(tenant, data), data)
+        """Keeps a file for later; returns its id when every replica knows it, or this one alone does after a while."""
+        identifier, written = await self._copies.keep_media(tenant, await self._digest(tenant, data), data)
+        await asyncio.wait([written], timeout=_UPLOAD_WAIT_SECONDS)
+        return identifier
 
     def read_local(self, key: str) -> HeldEmbedding:
         """An embedding from this replica's memory, tiles framed. Raises EmbeddingNotFound."""
@@ -155,7 +160,7 @@ class Encoder:
         data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
         manifest = await self._flights.run(key, lambda: self._make_once(key, data, decode))
         # Kept only now: what cannot be decoded is not worth keeping.
-        identifier = await self._copies.keep_media(tenant, digest, data)
+        identifier, _ = await self._copies.keep_media(tenant, digest, data)
         return Encoded(key, manifest, identifier, cached=False)
 
     def _used(self, tenant: str, source: Source, digest: bytes) -> str:
@@ -192,6 +197,7 @@ class Encoder:
         counts = tuple(len(part) for part in parts)
         manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, counts)
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
+        log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         return manifest, await self._copies.keep(key, manifest, tiles)
 
     async def _decode(self, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> list[np.ndarray]:

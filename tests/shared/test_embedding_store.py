@@ -32,7 +32,8 @@ def store(values: MemoryStore) -> EmbeddingStore:
 async def test_round_trip(store: EmbeddingStore) -> None:
     await store.put(KEY, MANIFEST, TILES)
     assert await store.find(KEY) == MANIFEST
-    tiles = await store.read_tiles(KEY, MANIFEST, [2, 0])
+    manifest, tiles = await store.read(KEY, [2, 0])
+    assert manifest == MANIFEST
     assert [bytes(tile) for tile in tiles] == [b"\2" * MANIFEST.tile_bytes, b"\0" * MANIFEST.tile_bytes]
 
 
@@ -46,7 +47,7 @@ async def test_a_missing_tile_is_a_miss(store: EmbeddingStore, values: MemorySto
     await store.put(KEY, MANIFEST, TILES)
     await values.delete([f"internvl:{{{KEY}}}:1"])
     with pytest.raises(EmbeddingNotFound) as caught:
-        await store.read_tiles(KEY, MANIFEST, range(3))
+        await store.read(KEY, range(3))
     assert caught.value.keys == [KEY]
     assert await store.find(KEY) is None, "whoever is to encode it again would be told that it is there"
     await store.put(KEY, MANIFEST, TILES)
@@ -58,13 +59,13 @@ async def test_values_that_changed_places_never_get_out(store: EmbeddingStore, v
     await store.put(KEY, MANIFEST, TILES)
     await values.put({f"internvl:{{{KEY}}}:0": TILES[1]}, 60)
     with pytest.raises(EmbeddingNotFound):
-        await store.read_tiles(KEY, MANIFEST, range(3))
+        await store.read(KEY, range(3))
     other = "cd" * 32
     await store.put(KEY, MANIFEST, TILES)
     await store.put(other, MANIFEST, TILES)  # framed for KEY
     with pytest.raises(EmbeddingNotFound):
-        await store.read_tiles(other, MANIFEST, range(3))
-    assert len(await store.read_tiles(KEY, MANIFEST, range(3))) == 3
+        await store.read(other, range(3))
+    assert len((await store.read(KEY, range(3)))[1]) == 3
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -75,7 +76,7 @@ async def test_compressed_tiles_are_the_same_and_checked_the_same(
     rows = random.Random(0).randbytes(manifest.tile_bytes)
     tile = frame_tile(KEY, 0, rows, manifest, codec=Codec.PLANES)
     await store.put(KEY, manifest, [tile])
-    assert [bytes(read) for read in await store.read_tiles(KEY, manifest, [0])] == [rows]
+    assert [bytes(tile) for tile in (await store.read(KEY, [0]))[1]] == [rows]
     for bit in random.Random(0).sample(range(8 * len(tile)), 300):
         damaged = bytearray(tile)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -93,7 +94,7 @@ async def test_flipped_bits_never_get_out(store: EmbeddingStore, values: MemoryS
         damaged[bit // 8] ^= 1 << bit % 8
         await values.put({f"internvl:{{{KEY}}}:1": bytes(damaged)}, 60)
         with pytest.raises(EmbeddingNotFound):
-            await store.read_tiles(KEY, MANIFEST, range(3))
+            await store.read(KEY, range(3))
         assert store.invalid_value_count == count
         assert await store.find(KEY) is None
 
@@ -125,7 +126,7 @@ async def test_life_slides_with_use(redis_url: str) -> None:
     for _ in range(4):
         await asyncio.sleep(0.2)
         assert await store.find(KEY) == MANIFEST
-    assert len(await store.read_tiles(KEY, MANIFEST, range(3))) == 3
+    assert len((await store.read(KEY, range(3)))[1]) == 3
     await asyncio.sleep(0.6)
     assert await store.find(KEY) is None
     await store.close()

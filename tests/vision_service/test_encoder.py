@@ -147,7 +147,7 @@ async def test_what_redis_holds_is_what_the_model_said(replica: Replica, model: 
     manifest = await replica.redis.find(encoded.key)
     assert manifest == encoded.manifest
     assert manifest is not None
-    tiles = await replica.redis.read_tiles(encoded.key, manifest, range(3))
+    _, tiles = await replica.redis.read(encoded.key, range(3))
     stored = torch.frombuffer(bytearray().join(tiles), dtype=torch.float32).view(3, 4, 64)
     torch.testing.assert_close(stored, rows_of(model), atol=1e-5, rtol=1e-4)
     local = replica.encoder.read_local(encoded.key)
@@ -163,6 +163,11 @@ async def test_by_id_on_any_replica_without_the_bytes(replica: Replica, other_re
     assert other_tiling.key != first.key
     assert other_tiling.manifest.tile_count == 1
     assert other_replica.model.tile_count == 1
+
+
+async def test_an_upload_is_known_everywhere_when_it_is_answered(replica: Replica, other_replica: Replica) -> None:
+    identifier = await replica.encoder.put_media("t", PICTURE)
+    assert (await other_replica.encoder.encode_image("t", identifier, TILING)).media_id == identifier
 
 
 async def test_ids_are_bound_to_their_tenant(replica: Replica) -> None:
@@ -218,7 +223,7 @@ async def test_a_tile_that_the_store_evicted_is_made_again(
     elsewhere = await other_replica.encoder.encode_image("t", PICTURE, TILING)
     assert not elsewhere.cached, "its manifest alone is of no use to anyone"
     await other_replica.written()
-    assert len(await replica.redis.read_tiles(first.key, first.manifest, range(3))) == 3
+    assert len((await replica.redis.read(first.key, range(3)))[1]) == 3
 
 
 async def test_what_only_memory_has_is_written_again(replica: Replica, redis_url: str) -> None:
@@ -228,7 +233,7 @@ async def test_what_only_memory_has_is_written_again(replica: Replica, redis_url
         client.delete(f"internvl:{{{first.key}}}:1")
     assert (await replica.encoder.encode_image("t", PICTURE, TILING)).cached
     await replica.written()
-    assert len(await replica.redis.read_tiles(first.key, first.manifest, range(3))) == 3
+    assert len((await replica.redis.read(first.key, range(3)))[1]) == 3
 
 
 async def test_a_hit_does_not_wait_for_writes(replica: Replica) -> None:
@@ -281,7 +286,7 @@ async def test_a_new_revision_beside_the_old_one(tmp_path: Path, redis_url: str,
         for replica in (older, newer):
             encoded = await replica.encoder.encode_image("t", PICTURE, TILING)
             await replica.written()
-            tiles = await replica.redis.read_tiles(encoded.key, encoded.manifest, range(3))
+            _, tiles = await replica.redis.read(encoded.key, range(3))
             stored = torch.frombuffer(bytearray().join(tiles), dtype=torch.float32).view(3, 4, 64)
             torch.testing.assert_close(stored, rows_of(replica.model.model), atol=1e-5, rtol=1e-4)
     assert not torch.allclose(rows_of(model), rows_of(newer_model), atol=1e-2)
@@ -293,7 +298,7 @@ async def test_compressed_is_read_as_the_same(model: VisualEncoder, redis_url: s
     replica = Replica(model, redis_url, codec=Codec.PLANES)
     encoded = await replica.encoder.encode_image("t", PICTURE, TILING)
     await replica.written()
-    tiles = await replica.redis.read_tiles(encoded.key, encoded.manifest, range(3))
+    _, tiles = await replica.redis.read(encoded.key, range(3))
     stored = torch.frombuffer(bytearray().join(tiles), dtype=torch.float32).view(3, 4, 64)
     torch.testing.assert_close(stored, rows_of(model), atol=1e-5, rtol=1e-4)
     await replica.encoder.close()
