@@ -52,10 +52,6 @@ class Copies:
         if held is not None:
             self._writes.offer(key, held.size_bytes, lambda: self._write_embedding(key, held))
             return held.manifest
-        return await self.find_stored(key)
-
-    async def find_stored(self, key: str) -> Manifest | None:
-        """The same in Redis alone, where the other replicas' work is."""
         try:
             manifest = await self._embeddings.find(key)
         except StoreUnavailable as error:

@@ -184,9 +184,9 @@ class Encoder:
         )  # fmt: skip
 
     async def _make_once(self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> Manifest:
-        """Makes an embedding here unless another replica is at it already."""
+        """Makes an embedding unless it has been made since it was looked for, or another replica is at it."""
         return await self._replica_flights.run(
-            key, lambda: self._make(key, data, decode), lambda: self._copies.find_stored(key)
+            key, lambda: self._make(key, data, decode), lambda: self._copies.find(key)
         )
 
     async def _make(

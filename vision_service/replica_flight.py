@@ -1,7 +1,7 @@
 """Equal work wanted on several replicas is done on one: the others wait for its result in the store.
 
-A replica that wants to work takes a lease in the store, a name with its token and a short life, and renews it until its
-result can be found there. The others ask now and then whether the lease is still held.
+A replica that wants to work takes a lease in the store, a name with a token of its own and a short life, and renews it
+until its result can be found there. The others ask now and then whether the lease is still held.
 
     the holder's work fails or is cancelled    it gives the lease back, and another takes it
     the holder dies                            its lease ends by itself
@@ -33,7 +33,6 @@ class ReplicaFlight(Generic[Result]):
         self._values = values
         self._wait_seconds = wait_seconds
         self._lease_seconds = lease_seconds
-        self._token = uuid.uuid4().bytes
         self._held: set[asyncio.Task[None]] = set()
 
     async def run(
@@ -66,19 +65,20 @@ class ReplicaFlight(Generic[Result]):
             await asyncio.wait(self._held)
 
     async def _take(self, name: str) -> "_Lease | None":
-        if not await self._values.acquire(name, self._token, self._lease_seconds):
+        token = uuid.uuid4().bytes  # not one a replica: this lease is nobody else's to give back, here or elsewhere
+        if not await self._values.acquire(name, token, self._lease_seconds):
             return None
         lease = _Lease()
-        task = asyncio.create_task(self._renew(name, lease))
+        task = asyncio.create_task(self._renew(name, token, lease))
         self._held.add(task)
         task.add_done_callback(self._held.discard)
         return lease
 
-    async def _renew(self, name: str, lease: "_Lease") -> None:
+    async def _renew(self, name: str, token: bytes, lease: "_Lease") -> None:
         try:
             while not await lease.ends_within(self._lease_seconds / 3):
-                await self._values.acquire(name, self._token, self._lease_seconds)
-            await self._values.release(name, self._token)
+                await self._values.acquire(name, token, self._lease_seconds)
+            await self._values.release(name, token)
         except StoreUnavailable:
             return
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 import torch
@@ -193,6 +194,21 @@ async def test_many_at_once_are_encoded_once(replica: Replica) -> None:
     results = await asyncio.gather(*(replica.encoder.encode_image("t", PICTURE, TILING) for _ in range(64)))
     assert replica.model.tile_count == 3
     assert len({result.key for result in results}) == 1
+
+
+async def test_a_miss_that_was_overtaken_encodes_nothing(replica: Replica) -> None:
+    """It looked before the embedding was there, and comes after the flight has landed and before Redis has it."""
+    moving = asyncio.Event()
+    for index in range(2):
+        await replica.writes.write(f"slow {index}", 1, moving.wait)
+    first = await replica.encoder.encode_image("t", PICTURE, TILING)
+    assert await replica.redis.find(first.key) is None
+
+    def decode(data: bytes) -> list[np.ndarray]:
+        raise AssertionError("there is nothing to do")
+
+    assert await replica.encoder._make_once(first.key, PICTURE, decode) == first.manifest
+    moving.set()
 
 
 async def test_many_at_once_on_two_replicas_are_encoded_once(replica: Replica, other_replica: Replica) -> None:

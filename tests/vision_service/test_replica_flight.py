@@ -76,6 +76,27 @@ async def test_it_is_looked_for_before_anyone_works(values: ValueStore) -> None:
     assert await values.get(["internvl:lease:{key}"]) == [None]
 
 
+async def test_whoever_finds_it_here_leaves_the_lease_alone(values: ValueStore) -> None:
+    """A late request of the holder's own replica finds the result in memory while nobody else can find it yet."""
+    work = Work()
+    flight, other = replicas(values, 2)
+    work.gate.set()
+    assert await start(flight, work) == 42
+
+    async def found_in_memory() -> int:
+        return 42
+
+    assert await flight.run("key", work.work, found_in_memory) == 42
+    waiting = start(other, work)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    work.store()
+    assert await waiting == 42
+    assert work.started == 1
+    for one in (flight, other):
+        await one.close()
+
+
 async def test_a_cancelled_holder_hands_over(values: ValueStore) -> None:
     work = Work()
     first, second = replicas(values, 2)
