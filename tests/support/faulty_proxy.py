@@ -58,16 +58,18 @@ class FaultyProxy:
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
+        writers = [writer]
         try:
             server_reader, server_writer = await asyncio.open_unix_connection(self._socket_path)
+            writers.append(server_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(reader, server_writer, requests=True))
                 group.create_task(self._forward(server_reader, writer, requests=False))
-        except* OSError:
+        except* OSError:  # the server is gone, or either side has hung up
             pass
         finally:
             self._calls.discard(task)
-            for one in (writer, server_writer):
+            for one in writers:
                 one.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, requests: bool) -> None:
