@@ -205,7 +205,7 @@ def _plot(path: Path, reads: Sequence[ReadRow], latencies: dict[str, list[float]
     )
     left.axhline(0.8, color="grey", linestyle=":", label="wanted at 4 MiB")
     left.set_xticks(places, [f"{row.name}\n{row.tile_bytes / (1 << 20):.2f} MiB" for row in reads])
-    left.set(title="Reads of one tile", ylabel="GB/s per core")
+    left.set(title="Reads of one tile", ylabel="GB/s per core", ylim=(0, 2))  # room for the legend
     for name, measured in latencies.items():
         right.plot(measured, [100 * (index + 1) / len(measured) for index in range(len(measured))], label=name)
     right.axvline(5, color="grey", linestyle=":", label="wanted")
