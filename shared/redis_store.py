@@ -5,7 +5,7 @@ at once, and only a ping in the background waits for it, until it answers again.
 closed, memory full, no permission) fails just the call.
 
 What a Redis user (ACL) needs, on keys `internvl:*`:
-    +mget +set +del +eval +pexpire +get +ping +client|setinfo +select, and in a cluster +cluster|slots +command
+    +mget +set +del +eval +pexpire +get +ping +select, and in a cluster +cluster|slots +command
 """
 
 import asyncio
@@ -157,6 +157,7 @@ def _open(url: RedisUrl, timeout_seconds: float) -> tuple[Redis | RedisCluster, 
     options: dict[str, Any] = {
         **url.credentials,
         "protocol": 2,
+        "driver_info": None,  # no CLIENT SETINFO: servers before 7.2 do not know it, and users need no right to it
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         # A pooled connection that died with its server is noticed when it is used: once more, on a new one.
