@@ -1,49 +1,70 @@
-"""The services behind the gateway: channels, calls, and whether the two fit together.
+"""The services behind the gateway: calls to whichever replica fits, and whether the two services fit together.
 
-A call carries the request's ids and the time it has left, and fails with an error of shared/errors.py. Both services
-are asked again and again what they serve, so a replica that comes back with another checkpoint is never paired. One
-address each for now: which replica answers is decided here and nowhere else.
+A call carries the request's ids and the time it has left, and fails with an error of shared/errors.py. A replica that
+fails costs a request nothing but time: unary calls are made again, and a reply goes on elsewhere after the tokens that
+were sent. All replicas are asked again and again what they serve, so one that comes back with another checkpoint is
+never paired.
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
+from gateway.affinity import medium_key
+from gateway.calls import translated
 from gateway.deadline import Deadline
+from gateway.discovery import Discovery, Resolve, Target, resolve
 from gateway.media import MediaKind, Medium
+from gateway.pairing import identity, pair
+from gateway.replicas import Replica, Replicas
+from gateway.reply import Reply
+from gateway.retry import RetryBudget
 from gateway.settings import GatewaySettings
 from gateway.translation import Encoded, at_medium, encode_request, encode_video_request, encoded
 from shared.channel import open_channel
-from shared.errors import BackendUnavailable, InternvlError, ModelMismatch, Unavailable
+from shared.errors import BackendUnavailable, InternvlError, Unavailable
 from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
 from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.status import from_call_error
 from shared.telemetry import outgoing_metadata
 
+if TYPE_CHECKING:
+    from shared.pb.internvl.llm.v1.llm_pb2_grpc import LlmServiceAsyncStub
+    from shared.pb.internvl.vision.v1.vision_pb2_grpc import VisionServiceAsyncStub
+
 log = logging.getLogger(__name__)
-_INFO_SECONDS = 5.0
-_PAIRED = ("model", "revision", "fingerprint", "hidden_size", "tokens_per_tile")
+Stub = TypeVar("Stub")
+Answer = TypeVar("Answer")
 
 
 class Backends:
-    """Both services. Open while its context lasts."""
+    """Both services. Open while its context lasts; knows no replica before `watch` runs."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._check_seconds = settings.backend_check_seconds
-        limit = settings.max_message_bytes
-        self._channels = [
-            open_channel(address, max_message_bytes=limit)
-            for address in (settings.vision_address, settings.llm_address)
-        ]
-        self._vision = vision_pb2_grpc.VisionServiceStub(self._channels[0])
-        self._llm = llm_pb2_grpc.LlmServiceStub(self._channels[1])
+    def __init__(self, settings: GatewaySettings, *, resolve: Resolve = resolve) -> None:
+        self._settings = settings
+        self._vision = Replicas(
+            Discovery(Target.parse(settings.vision_address), resolve),
+            self._connector(lambda channel: vision_pb2_grpc.VisionServiceStub(channel)),
+            _vision_info,
+            RetryBudget(settings.retry_ratio, settings.retry_burst),
+        )
+        self._llm = Replicas(
+            Discovery(Target.parse(settings.llm_address), resolve),
+            self._connector(lambda channel: llm_pb2_grpc.LlmServiceStub(channel)),
+            _llm_info,
+            RetryBudget(settings.retry_ratio, settings.retry_burst),
+        )
         self._pairing: ModelInfo | Unavailable = BackendUnavailable("the services behind the gateway are not there yet")
-        self._doubt = asyncio.Event()
+        self._left_out: set[str] = set()
+        self._changed = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,8 +72,8 @@ class Backends:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for channel in self._channels:
-            await channel.close()
+        await self._vision.close()
+        await self._llm.close()
 
     def model_info(self) -> ModelInfo:
         """What both serve. Raises ModelMismatch or BackendUnavailable while they do not agree or are not there."""
@@ -61,109 +82,147 @@ class Backends:
         return self._pairing
 
     async def watch(self, on_change: Callable[[bool], Awaitable[None]]) -> None:
-        """Tells `on_change` whether chats can be answered, whenever that changes. Runs until cancelled."""
-        while True:
-            before, self._pairing = self._pairing, await self._check()
-            if _differs(before, self._pairing):
-                self._log_pairing()
-                await on_change(isinstance(self._pairing, ModelInfo))
-            self._doubt.clear()
-            await _wait(self._doubt, self._check_seconds)
+        """Finds and checks the replicas; tells `on_change` whether chats can be answered, whenever that changes.
+
+        Runs until cancelled.
+        """
+        seconds = {
+            "check_seconds": self._settings.backend_check_seconds,
+            "resolve_seconds": self._settings.resolve_seconds,
+        }
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._vision.watch(self._changed.set, **seconds))
+            group.create_task(self._llm.watch(self._changed.set, **seconds))
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                if self._pair_anew():
+                    await on_change(isinstance(self._pairing, ModelInfo))
 
     async def encode(self, medium: Medium, tenant: str, deadline: Deadline) -> Encoded:
         """The embedding of a picture or clip."""
-        try:
+
+        async def call(stub: VisionServiceAsyncStub) -> Encoded:
+            seconds, metadata = deadline.remaining(), outgoing_metadata()
             if medium.kind is MediaKind.IMAGE:
-                request = encode_request(medium, tenant)
-                return encoded(
-                    await self._vision.Encode(request, timeout=deadline.remaining(), metadata=outgoing_metadata())
-                )
-            video_request = encode_video_request(medium, tenant)
-            return encoded(
-                await self._vision.EncodeVideo(
-                    video_request, timeout=deadline.remaining(), metadata=outgoing_metadata()
-                )
-            )
-        except grpc.aio.AioRpcError as error:
-            raise at_medium(self._translate(error), medium) from error
+                return encoded(await stub.Encode(encode_request(medium, tenant), timeout=seconds, metadata=metadata))
+            request = encode_video_request(medium, tenant)
+            return encoded(await stub.EncodeVideo(request, timeout=seconds, metadata=metadata))
+
+        try:
+            return await _answer(self._vision, medium_key(medium), call, deadline)
+        except InternvlError as error:
+            raise at_medium(error, medium) from error
 
     async def put_media(self, requests: AsyncIterator[vision_pb2.PutMediaRequest], deadline: Deadline) -> str:
-        """The id of a file that is sent on chunk by chunk."""
-        call = self._vision.PutMedia(requests, timeout=deadline.remaining(), metadata=outgoing_metadata())
-        try:
-            return (await call).media_id
-        except grpc.aio.AioRpcError as error:
-            raise self._translate(error) from error
-        finally:
-            call.cancel()
+        """The id of a file that is sent on chunk by chunk, to any replica; cannot be tried again."""
+        with self._vision.route(secrets.token_bytes(8)).enter() as replica:
+            call = replica.stub.PutMedia(requests, timeout=deadline.remaining(), metadata=outgoing_metadata())
+            try:
+                with translated():
+                    return (await call).media_id
+            except Unavailable:
+                replica.call_failed()
+                raise
+            finally:
+                call.cancel()
 
     async def generate(
-        self, request: llm_pb2.GenerateRequest, deadline: Deadline
+        self, reply: Reply, key: bytes, deadline: Deadline
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
-        """The events of a reply. Closing the iterator cancels the call."""
-        call = self._llm.Generate(request, timeout=deadline.remaining(), metadata=outgoing_metadata())
-        try:
+        """What is still to come of a reply. Closing the iterator cancels the call.
+
+        When a replica fails, another one goes on after the tokens that `reply` has.
+        """
+        route = self._llm.route(key)
+        while True:
+            with route.enter() as replica:
+                try:
+                    async with aclosing(_events(replica.stub, reply.request, deadline)) as events:
+                        async for event in events:
+                            if event.HasField("delta"):
+                                route.progressed()
+                            for each in reply.take(event):
+                                yield each
+                    return
+                except InternvlError as error:
+                    reply.restart()
+                    failure = error
+            await route.again(replica, failure, deadline)
+            log.info("trying again", extra={"failed": replica.address, "cause": failure.reason()})
+
+    def _connector(self, make_stub: Callable[[grpc.aio.Channel], Stub]) -> Callable[[str], Replica[Stub]]:
+        def connect(address: str) -> Replica[Stub]:
+            channel = open_channel(address, max_message_bytes=self._settings.max_message_bytes)
+            return Replica(address, channel, make_stub(channel))
+
+        return connect
+
+    def _pair_anew(self) -> bool:
+        """Settles what is served; whether that is news. Waits for the first answers of all before it says no."""
+        before = self._pairing
+        current = before if isinstance(before, ModelInfo) else None
+        found = pair([*self._vision.infos.values()], [*self._llm.infos.values()], current)
+        if isinstance(found, Unavailable) and not (self._vision.were_checked and self._llm.were_checked):
+            return False
+        self._pairing = found
+        self._vision.identity = self._llm.identity = identity(found) if isinstance(found, ModelInfo) else None
+        self._log_left_out()
+        if not _differs(before, found):
+            return False
+        if isinstance(found, ModelInfo):
+            log.info("backends agree", extra={"model": found.model, "fingerprint": found.fingerprint})
+        else:
+            log.warning("backends not ready", extra={"cause": found.message})
+        return True
+
+    def _log_left_out(self) -> None:
+        """A replica that serves something else is not used: said once, by address."""
+        wanted = self._llm.identity
+        infos = self._vision.infos | self._llm.infos
+        left_out = {address for address, info in infos.items() if wanted is not None and identity(info) != wanted}
+        for address in sorted(left_out - self._left_out):
+            extra = {"address": address, "model": infos[address].model, "fingerprint": infos[address].fingerprint}
+            log.warning("a replica serves another checkpoint and is not used", extra=extra)
+        self._left_out = left_out
+
+
+async def _answer(
+    replicas: Replicas[Stub], key: bytes, call: Callable[[Stub], Awaitable[Answer]], deadline: Deadline
+) -> Answer:
+    """The answer to an idempotent call."""
+    route = replicas.route(key)
+    while True:
+        with route.enter() as replica:
+            try:
+                with translated():
+                    return await call(replica.stub)
+            except InternvlError as error:
+                failure = error
+        await route.again(replica, failure, deadline)
+
+
+async def _events(
+    stub: LlmServiceAsyncStub, request: llm_pb2.GenerateRequest, deadline: Deadline
+) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
+    call = stub.Generate(request, timeout=deadline.remaining(), metadata=outgoing_metadata())
+    try:
+        with translated():
             async for event in call:
                 yield event
-        except grpc.aio.AioRpcError as error:
-            raise self._translate(error) from error
-        finally:
-            call.cancel()
-
-    def _translate(self, error: grpc.aio.AioRpcError) -> InternvlError:
-        known = from_call_error(error)
-        if isinstance(known, Unavailable):
-            self._doubt.set()
-        return known
-
-    async def _check(self) -> ModelInfo | Unavailable:
-        vision, llm = await asyncio.gather(self._vision_info(), self._llm_info())
-        if isinstance(vision, Unavailable):
-            return vision
-        if isinstance(llm, Unavailable):
-            return llm
-        return _paired(vision, llm)
-
-    async def _vision_info(self) -> ModelInfo | Unavailable:
-        try:
-            response = await self._vision.GetModelInfo(vision_pb2.GetModelInfoRequest(), timeout=_INFO_SECONDS)
-        except grpc.aio.AioRpcError:
-            return BackendUnavailable("the vision service cannot be reached")
-        return response.info
-
-    async def _llm_info(self) -> ModelInfo | Unavailable:
-        try:
-            response = await self._llm.GetModelInfo(llm_pb2.GetModelInfoRequest(), timeout=_INFO_SECONDS)
-        except grpc.aio.AioRpcError:
-            return BackendUnavailable("the LLM service cannot be reached")
-        return response.info
-
-    def _log_pairing(self) -> None:
-        if isinstance(self._pairing, ModelInfo):
-            log.info("backends agree", extra={"model": self._pairing.model, "fingerprint": self._pairing.fingerprint})
-        else:
-            log.warning("backends not ready", extra={"cause": self._pairing.message})
+    finally:
+        call.cancel()
 
 
-def _paired(vision: ModelInfo, llm: ModelInfo) -> ModelInfo | ModelMismatch:
-    differing = [name for name in _PAIRED if getattr(vision, name) != getattr(llm, name)]
-    if not differing:
-        return llm
-    return ModelMismatch(
-        f"vision and LLM service serve different checkpoints: {', '.join(differing)} differ",
-        metadata={"vision_model": vision.model, "llm_model": llm.model},
-    )
+async def _vision_info(stub: VisionServiceAsyncStub) -> ModelInfo:
+    return (await stub.GetModelInfo(vision_pb2.GetModelInfoRequest())).info
+
+
+async def _llm_info(stub: LlmServiceAsyncStub) -> ModelInfo:
+    return (await stub.GetModelInfo(llm_pb2.GetModelInfoRequest())).info
 
 
 def _differs(before: ModelInfo | Unavailable, now: ModelInfo | Unavailable) -> bool:
     if isinstance(before, Unavailable) and isinstance(now, Unavailable):
         return (type(before), before.message) != (type(now), now.message)
     return before != now
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -11,18 +11,17 @@ import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
+from gateway.affinity import conversation_key
 from gateway.backends import Backends
 from gateway.deadline import Deadline
 from gateway.limits import RequestLimits
-from gateway.media import Medium, distinct, media_of
+from gateway.media import Medium, distinct, read_media
+from gateway.reply import Reply
 from gateway.translation import Encoded, delta, finished, generate_request, started
 from gateway.validation import check_request
-from shared.errors import EmbeddingNotFound, InternvlError, Unavailable
+from shared.errors import EmbeddingNotFound, InternvlError
 from shared.pb.internvl.chat.v1 import chat_pb2
 from shared.pb.internvl.llm.v1 import llm_pb2
-
-RETRY_SECONDS = 0.2
-"""Pause before a service that was not there is asked again."""
 
 Embeddings = dict[Medium, Encoded]
 
@@ -40,7 +39,7 @@ class Chat:
         """One Started, any number of Delta, one Finished. Raises an InternvlError at any point instead."""
         clock = _Clock()
         check_request(request, self._limits)
-        media = media_of(request, tenant, self._limits)
+        media = await read_media(request, tenant, self._limits)
         model = self._backends.model_info().model
         turn = _Turn(self._backends, tenant, deadline)
         embeddings = await turn.encode(distinct(media))
@@ -68,7 +67,10 @@ class _Turn:
         """All at once; the first failure stops the rest."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {medium: group.create_task(self._encode_one(medium)) for medium in media}
+                tasks = {
+                    medium: group.create_task(self._backends.encode(medium, self._tenant, self._deadline))
+                    for medium in media
+                }
         except* InternvlError as failures:
             raise _first(failures) from None
         return {medium: task.result() for medium, task in tasks.items()}
@@ -76,47 +78,23 @@ class _Turn:
     async def generate(
         self, request: chat_pb2.ChatRequest, media: Sequence[Medium], embeddings: Embeddings
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
-        """The reply. Until its first token, lost embeddings and an absent service are each made up for once."""
-        retries = _Retries()
+        """The reply. Embeddings that are lost are made again, once for each call that gets anywhere."""
+        key = conversation_key(request, self._tenant, media)
+        reply = Reply(generate_request(request, self._tenant, media, embeddings))
+        may_encode = True
         while True:
-            wanted = generate_request(request, self._tenant, media, embeddings)
             try:
-                async with aclosing(self._backends.generate(wanted, self._deadline)) as events:
+                async with aclosing(self._backends.generate(reply, key, self._deadline)) as events:
                     async for event in events:
-                        if not event.HasField("started"):
-                            retries.forbid()
+                        may_encode = may_encode or event.HasField("delta")
                         yield event
                 return
             except EmbeddingNotFound as error:
-                retries.spend(error)
+                if not may_encode:
+                    raise
+                may_encode = False
                 embeddings = embeddings | await self.encode(_lost(error, embeddings))
-            except Unavailable as error:
-                retries.spend(error)
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _encode_one(self, medium: Medium) -> Encoded:
-        try:
-            return await self._backends.encode(medium, self._tenant, self._deadline)
-        except Unavailable:
-            await asyncio.sleep(RETRY_SECONDS)
-            return await self._backends.encode(medium, self._tenant, self._deadline)
-
-
-class _Retries:
-    """Each cause may be met once, and none after the first token."""
-
-    def __init__(self) -> None:
-        self._left: set[type[InternvlError]] = {EmbeddingNotFound, Unavailable}
-
-    def forbid(self) -> None:
-        self._left.clear()
-
-    def spend(self, error: InternvlError) -> None:
-        """Raises `error` if it may not be answered by trying again."""
-        cause = next((kind for kind in self._left if isinstance(error, kind)), None)
-        if cause is None:
-            raise error
-        self._left.remove(cause)
+                reply.replace(generate_request(request, self._tenant, media, embeddings))
 
 
 class _Clock:

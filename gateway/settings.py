@@ -16,11 +16,17 @@ class GatewaySettings(ServiceSettings):
     port: int = 50050
     """Port to listen on; 0 lets the system choose."""
     vision_address: str = "127.0.0.1:50051"
-    """host:port of the vision service."""
+    """host:port of each vision replica, separated by commas, or dns:///name:port of a headless service."""
     llm_address: str = "127.0.0.1:50052"
-    """host:port of the LLM service."""
+    """host:port of each LLM replica, separated by commas, or dns:///name:port of a headless service."""
     backend_check_seconds: float = 1.0
-    """How often both are asked which model they serve."""
+    """How often each replica is asked whether it serves, and which model."""
+    resolve_seconds: float = 5.0
+    """How often a dns:/// name is looked up."""
+    retry_ratio: float = 0.2
+    """Retries to a service as a share of the requests to it, in the long run."""
+    retry_burst: int = 256
+    """Retries at once beyond that: streams that may move when a replica dies."""
     default_tenant: str = "default"
     """Whose requests are that come without a key."""
     max_concurrent_requests: int = 256

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.backends import Backends
 from gateway.client import ChatClient
+from gateway.discovery import Resolve, resolve
 from gateway.server import SERVICES, add_servicers
 from gateway.settings import GatewaySettings
 from shared.rpc import Server
@@ -15,18 +16,21 @@ from tests.gateway.fakes import FakeLlm, FakeVision, serving
 
 
 @asynccontextmanager
-async def gateway_serving(vision_address: str, llm_address: str) -> AsyncIterator[str]:
+async def gateway_serving(
+    vision_address: str, llm_address: str, *, max_concurrent_requests: int = 4, resolve: Resolve = resolve
+) -> AsyncIterator[str]:
     settings = GatewaySettings(
         port=0,
         vision_address=vision_address,
         llm_address=llm_address,
         backend_check_seconds=0.05,
-        max_concurrent_requests=4,
+        resolve_seconds=0.05,
+        max_concurrent_requests=max_concurrent_requests,
         max_inline_media_bytes=1 << 20,
         max_upload_bytes=8 << 20,
     )
     server = Server(settings)
-    async with Backends(settings) as backends:
+    async with Backends(settings, resolve=resolve) as backends:
         add_servicers(server, backends, settings)
         changed = asyncio.Event()
 

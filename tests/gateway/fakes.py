@@ -128,13 +128,18 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
 
 
 class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
-    """Says `words`; the gate is between the first word and the second."""
+    """Says `words`, each one token, from the one on that a request resumes at; the gate is after the first of a call.
+
+    `tail` is text that no token stands for. `late_failures` are raised one a call, after its first word.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[llm_pb2.GenerateRequest] = []
         self.words = ["two ", "circles"]
-        self.late_failure: InternvlError | None = None
+        self.tail = ""
+        self.late_failures: list[InternvlError] = []
+        self.end_failures: list[InternvlError] = []
 
     async def Generate(  # noqa: N802
         self, request: llm_pb2.GenerateRequest, context: Context
@@ -143,12 +148,17 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
         gate, self.gate = self.gate, None
         await self.enter(context)
         self.gate = gate
-        yield llm_pb2.GenerateResponse(started=llm_pb2.Started(prompt_token_count=7, seed=1))
-        for index, word in enumerate(self.words):
-            yield llm_pb2.GenerateResponse(delta=llm_pb2.Delta(text=word, token_ids=[index]))
-            if self.late_failure is not None:
-                raise self.late_failure
+        seed = request.sampling.seed if request.sampling.HasField("seed") else 41
+        yield llm_pb2.GenerateResponse(started=llm_pb2.Started(prompt_token_count=7, seed=seed))
+        for index in range(len(request.resume_token_ids), len(self.words)):
+            yield llm_pb2.GenerateResponse(delta=llm_pb2.Delta(text=self.words[index], token_ids=[index]))
+            if self.late_failures:
+                raise self.late_failures.pop(0)
             await self.enter(context)
+        if self.tail:
+            yield llm_pb2.GenerateResponse(delta=llm_pb2.Delta(text=self.tail))
+        if self.end_failures:
+            raise self.end_failures.pop(0)
         usage = sampling_pb2.Usage(prompt_token_count=7, completion_token_count=len(self.words))
         reason = sampling_pb2.FINISH_REASON_STOP
         yield llm_pb2.GenerateResponse(finished=llm_pb2.Finished(reason=reason, usage=usage))
@@ -165,16 +175,16 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
 
 
 @asynccontextmanager
-async def serving(fake: FakeVision | FakeLlm, port: int = 0) -> AsyncIterator[str]:
+async def serving(fake: FakeVision | FakeLlm, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """The fake on loopback; its address."""
-    server = Server(LoopbackSettings(port=port))
+    server = Server(LoopbackSettings(host=host, port=port))
     if isinstance(fake, FakeVision):
         vision_pb2_grpc.add_VisionServiceServicer_to_server(fake, server.grpc)
     else:
         llm_pb2_grpc.add_LlmServiceServicer_to_server(fake, server.grpc)
     await server.grpc.start()
     try:
-        yield f"127.0.0.1:{server.port}"
+        yield f"{host}:{server.port}"
     finally:
         await server.grpc.stop(0)
 

@@ -8,12 +8,14 @@ import pytest
 
 from gateway.client import ChatClient, Delta, Event, Finished, Image, Sampling, Started, Video, Visual, user
 from gateway.conversation import Message
+from gateway.replicas import MAX_ATTEMPTS
 from shared.content import content_digest, content_key, media_id
 from shared.errors import (
     BackendUnavailable,
     BadOption,
     DeadlineExceeded,
     Draining,
+    EmbeddingInvalid,
     EmbeddingNotFound,
     ImageUnreadable,
     InternvlError,
@@ -121,11 +123,53 @@ async def test_an_absent_service_is_asked_again_before_the_first_token(
     assert (len(llm.requests), len(vision.encodes)) == (2, 2)
 
 
-async def test_after_the_first_token_nothing_is_tried_again(client: ChatClient, llm: FakeLlm) -> None:
-    llm.late_failure = BackendUnavailable("gone")
-    with pytest.raises(BackendUnavailable):
+async def test_a_reply_that_breaks_off_goes_on_after_its_tokens(client: ChatClient, llm: FakeLlm) -> None:
+    llm.words = ["two ", "red ", "circles"]
+    llm.late_failures = [BackendUnavailable("gone"), Draining("going")]
+    _, *deltas, finished = await events_of(client, user("?"))
+    assert deltas == [Delta("two "), Delta("red "), Delta("circles")]
+    assert isinstance(finished, Finished)
+    assert finished.usage.completion_token_count == 3
+    assert [list(request.resume_token_ids) for request in llm.requests] == [[], [0], [0, 1]]
+    assert [request.sampling.HasField("seed") for request in llm.requests] == [False, True, True]
+    assert {request.sampling.seed for request in llm.requests[1:]} == {41}
+
+
+async def test_text_that_was_held_back_is_not_sent_twice(client: ChatClient, llm: FakeLlm) -> None:
+    llm.tail = "!"
+    llm.end_failures = [BackendUnavailable("gone")]
+    deltas = [event for event in await events_of(client, user("?")) if isinstance(event, Delta)]
+    assert deltas == [Delta("two "), Delta("circles"), Delta("!")]
+
+
+async def test_an_embedding_lost_while_a_reply_moves_is_made_again(
+    client: ChatClient, vision: FakeVision, llm: FakeLlm
+) -> None:
+    lost = EmbeddingNotFound.of([content_key(PICTURE_ID)])
+    llm.late_failures = [BackendUnavailable("gone")]
+    llm.failures = []
+    request = asyncio.create_task(events_of(client, user(PICTURE)))
+    while not llm.requests:  # noqa: ASYNC110 - a call that comes over the wire
+        await asyncio.sleep(0)
+    llm.failures = [lost]
+    deltas = [event for event in await request if isinstance(event, Delta)]
+    assert deltas == [Delta("two "), Delta("circles")]
+    assert len(vision.encodes) == 2
+    assert len(llm.requests) == 3
+
+
+async def test_errors_that_are_not_absence_end_a_reply(client: ChatClient, llm: FakeLlm) -> None:
+    llm.late_failures = [EmbeddingInvalid("not finite")]
+    with pytest.raises(EmbeddingInvalid):
         await events_of(client, user("?"))
     assert len(llm.requests) == 1
+
+
+async def test_a_service_that_stays_away_is_given_up_on(client: ChatClient, llm: FakeLlm) -> None:
+    llm.failures = [Draining("going")] * 20
+    with pytest.raises(Draining):
+        await events_of(client, user("?"))
+    assert len(llm.requests) == MAX_ATTEMPTS
 
 
 async def test_closing_the_stream_stops_generation(client: ChatClient, llm: FakeLlm) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.limits import RequestLimits
-from gateway.media import Frames, MediaKind, distinct, media_of
+from gateway.media import Frames, MediaKind, distinct, media_of, read_media
 from shared.content import content_digest, media_id
 from shared.errors import (
     BadMessages,
@@ -102,3 +102,12 @@ def test_bytes_are_counted_over_the_whole_request() -> None:
 def test_too_many_media() -> None:
     with pytest.raises(BadMessages):
         media_of(request_of(*[image(b"x")] * 4), "t", LIMITS)
+
+
+async def test_many_bytes_are_read_the_same() -> None:
+    large = RequestLimits(message_count=9, part_count=9, media_count=3, inline_media_bytes=1 << 20)
+    for data in (b"abc", bytes(300 << 10)):
+        request = request_of(image(data))
+        assert await read_media(request, "t", large) == media_of(request, "t", large)
+    with pytest.raises(ImageTooLarge):
+        await read_media(request_of(image(bytes(2 << 20))), "t", large)
