@@ -117,11 +117,14 @@ class Backends:
     async def put_media(self, requests: AsyncIterator[vision_pb2.PutMediaRequest], deadline: Deadline) -> str:
         """The id of a file that is sent on chunk by chunk, to any replica; cannot be tried again."""
         with self._vision.route(secrets.token_bytes(8)).enter() as replica:
-            call = replica.stub.PutMedia(requests, timeout=deadline.remaining(), metadata=outgoing_metadata())
+            upload = _Upload(requests)
+            call = replica.stub.PutMedia(upload.requests(), timeout=deadline.remaining(), metadata=outgoing_metadata())
             try:
                 with translated():
                     return (await call).media_id
-            except Unavailable:
+            except Unavailable as error:
+                if upload.failure is not None:
+                    raise upload.failure from error
                 replica.call_failed()
                 raise
             finally:
@@ -149,7 +152,9 @@ class Backends:
                     reply.restart()
                     failure = error
             await route.again(replica, failure, deadline)
-            log.info("trying again", extra={"failed": replica.address, "cause": failure.reason()})
+            doing = "a reply goes on elsewhere" if reply.token_count else "a reply is asked for again"
+            extra = {"failed": replica.address, "cause": failure.reason(), "token_count": reply.token_count}
+            log.info(doing, extra=extra)
 
     def _connector(self, make_stub: Callable[[grpc.aio.Channel], Stub]) -> Callable[[str], Replica[Stub]]:
         def connect(address: str) -> Replica[Stub]:
@@ -185,6 +190,22 @@ class Backends:
             extra = {"address": address, "model": infos[address].model, "fingerprint": infos[address].fingerprint}
             log.warning("a replica serves another checkpoint and is not used", extra=extra)
         self._left_out = left_out
+
+
+class _Upload:
+    """What a client sends on its way to a replica. gRPC ends the call when reading fails, and does not say why."""
+
+    def __init__(self, requests: AsyncIterator[vision_pb2.PutMediaRequest]) -> None:
+        self._requests = requests
+        self.failure: InternvlError | None = None
+
+    async def requests(self) -> AsyncIterator[vision_pb2.PutMediaRequest]:
+        try:
+            async for request in self._requests:
+                yield request
+        except InternvlError as error:
+            self.failure = error
+            raise
 
 
 async def _answer(

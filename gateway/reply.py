@@ -17,6 +17,11 @@ class Reply:
         self._tail: llm_pb2.GenerateResponse | None = None
 
     @property
+    def token_count(self) -> int:
+        """Tokens that are there."""
+        return len(self._token_ids)
+
+    @property
     def request(self) -> llm_pb2.GenerateRequest:
         """What asks for the rest."""
         if self._seed is None:

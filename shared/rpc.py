@@ -17,10 +17,12 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -103,17 +105,50 @@ class _Boundary(grpc.aio.ServerInterceptor):
             if inner is not None:
                 wrap = _answering if kind.endswith("unary") else _streaming
                 make = getattr(grpc, f"{kind}_rpc_method_handler")
-                return make(wrap(method, inner), handler.request_deserializer, handler.response_serializer)
+                read = _readable_stream if kind.startswith("stream") else _readable
+                return make(
+                    wrap(method, inner, read), _lenient(handler.request_deserializer), handler.response_serializer
+                )
         return handler
 
 
-def _answering(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+class _Unreadable:
+    """In place of a request whose bytes are no message."""
+
+
+def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """gRPC answers an exception in here with the exception's own words; so it is left to the handler."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    """Raises InvalidRequest."""
+    if isinstance(request, _Unreadable):
+        raise errors.InvalidRequest("the request's bytes are not a message of this method")
+    return request
+
+
+async def _readable_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)
+
+
+def _answering(
+    method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]
+) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(inner)
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         call = _Call(method, context)
         try:
             await call.begin()
-            response = await inner(request, context)
+            response = await inner(read(request), context)
             call.log_end("OK")
             return response
         except asyncio.CancelledError:
@@ -125,25 +160,25 @@ def _answering(method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..
     return handle
 
 
-def _streaming(method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(
+    method: str, inner: Callable[..., AsyncGenerator[Any]], read: Callable[[Any], Any]
+) -> Callable[..., AsyncIterator[Any]]:
     assert inspect.isasyncgenfunction(inner), f"{method} must be an async generator"
 
     @functools.wraps(inner)
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         call = _Call(method, context)
-        events = inner(request, context)
         try:
             await call.begin()
-            async for event in events:
-                yield event
+            async with aclosing(inner(read(request), context)) as events:
+                async for event in events:
+                    yield event
             call.log_end("OK")
         except (asyncio.CancelledError, GeneratorExit):
             call.log_end("CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
             await call.fail(error)
-        finally:
-            await events.aclose()
 
     return handle
 
@@ -165,6 +200,8 @@ class _Call:
         if isinstance(error, grpc.aio.AbortError):
             raise error
         known = error if isinstance(error, errors.InternvlError) else self._unexpected(error)
+        if isinstance(known, errors.Internal) and "error_id" not in known.metadata:  # a peer's, in the peer's words
+            known = self._unexpected(known)
         self.log_end(status_code(known).name, reason=known.reason())
         details = ((DETAILS_KEY, to_status(known).SerializeToString()),)
         await self._context.abort(status_code(known), known.message, trailing_metadata=details)

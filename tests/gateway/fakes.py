@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import grpc
 
 from shared.content import content_digest, content_key, media_id
-from shared.errors import EmbeddingNotFound, InternvlError, MediaExpired
+from shared.errors import BadOption, EmbeddingNotFound, InternvlError, MediaExpired
 from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
 from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
@@ -94,7 +94,8 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
     ) -> vision_pb2.PutMediaResponse:
         requests = [request async for request in request_iterator]
         data = b"".join(request.chunk for request in requests[1:])
-        assert len(data) == requests[0].header.size_bytes
+        if len(data) != requests[0].header.size_bytes:
+            raise BadOption("another length than announced", field="header.size_bytes")
         return vision_pb2.PutMediaResponse(media_id=self._keep(requests[0].header.tenant, data))
 
     async def ReadEmbedding(  # noqa: N802
