@@ -103,8 +103,11 @@ class Generator:
         text = Detokenizer(self._tokenizer, request.stop)
         for token_id in request.resume_ids:
             text.add(token_id)
-        completion_count, cached_count, reason = len(request.resume_ids), 0, FinishReason.LENGTH
-        if completion_count < fitted.max_tokens:
+        completion_count, cached_count = len(request.resume_ids), 0
+        # A reply may break off between its last token and its end: then there is nothing left to generate.
+        has_ended = text.is_stopped
+        reason = FinishReason.STOP if has_ended else FinishReason.LENGTH
+        if completion_count < fitted.max_tokens and not has_ended:
             async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as tokens:
                 async for token in tokens:
                     cached_count = token.cached_token_count
