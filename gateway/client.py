@@ -8,6 +8,8 @@
 Errors are those of shared/errors.py.
 """
 
+import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -18,10 +20,13 @@ from typing import Literal, Self
 import grpc
 
 from gateway.conversation import Image, Message, Part, Sampling, Video, Visual, chat_request, user
+from gateway.deadline import Deadline
 from gateway.events import Delta, Event, Finished, Media, Started, event_of
+from gateway.resend import Seen
+from gateway.retry import pause_seconds
 from shared.channel import open_channel
 from shared.chunks import chunks
-from shared.errors import MediaExpired
+from shared.errors import BackendUnavailable, MediaExpired
 from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
 from shared.status import from_call_error
@@ -46,6 +51,8 @@ __all__ = [
 DEFAULT_ADDRESS = "127.0.0.1:50050"
 INLINE_BYTES = 4 << 20
 """A session uploads files that are larger, and refers to them by id."""
+RESENDS = 6
+"""How often a session asks again when the gateway is gone and nothing new came meanwhile."""
 _MESSAGE_BYTES = 64 << 20
 _KINDS = {"image": chat_pb2.MEDIA_KIND_IMAGE, "video": chat_pb2.MEDIA_KIND_VIDEO}
 
@@ -108,7 +115,8 @@ class ChatClient:
 class ChatSession:
     """A conversation: keeps its history, and sends every file once.
 
-    A turn that fails or is stopped leaves the history as it was. Files that the server no longer has are sent again.
+    A turn that fails or is stopped leaves the history as it was. Files that the server no longer has are sent again,
+    and so is a turn whose gateway goes: an address may name several (`ipv4:10.0.0.1:50050,10.0.0.2:50050`, a DNS name).
     """
 
     def __init__(
@@ -147,24 +155,34 @@ class ChatSession:
                 yield event
 
     async def _answer(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
-        announced = False
+        """Asks again when files are gone, and when the gateway is: the reader has every event once."""
+        deadline, sampling = Deadline.after(seconds), _repeatable(self._sampling or Sampling())
+        seen, attempt = Seen(), 0
         while True:
             may_resend = bool(self._ids)
+            seen.begin()
             try:
-                async with aclosing(self._events(messages, seconds)) as events:
+                async with aclosing(self._events(messages, sampling, deadline.remaining())) as events:
                     async for event in events:
-                        if not (announced and isinstance(event, Started)):
-                            yield event
-                        announced = True
+                        if (news := seen.news(event)) is not None:
+                            attempt = 0
+                            yield news
                 return
             except MediaExpired:
                 if not may_resend:
                     raise
                 self._ids.clear()
+            except BackendUnavailable:
+                attempt += 1
+                if attempt > RESENDS:
+                    raise
+                await asyncio.sleep(pause_seconds(attempt))
 
-    async def _events(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
+    async def _events(
+        self, messages: Sequence[Message], sampling: Sampling, seconds: float | None
+    ) -> AsyncGenerator[Event, None]:
         sendable = [await self._sendable(message) for message in messages]
-        reply = self._client.chat(sendable, sampling=self._sampling, visual=self._visual, timeout=seconds)
+        reply = self._client.chat(sendable, sampling=sampling, visual=self._visual, timeout=seconds)
         async with aclosing(reply) as events:
             async for event in events:
                 if isinstance(event, Started):
@@ -208,6 +226,11 @@ async def follow(events: AsyncGenerator[Event, None], on_text: Callable[[str], o
     assert started is not None, "a reply begins with Started"
     assert finished is not None, "a reply ends with Finished"
     return started, finished
+
+
+def _repeatable(sampling: Sampling) -> Sampling:
+    """The same with a seed, so that asking again gives the same reply."""
+    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))
 
 
 def _upload_requests(data: bytes, kind: Literal["image", "video"]) -> Iterator[chat_pb2.UploadRequest]:
