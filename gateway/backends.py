@@ -116,7 +116,8 @@ class Backends:
 
     async def put_media(self, requests: AsyncIterator[vision_pb2.PutMediaRequest], deadline: Deadline) -> str:
         """The id of a file that is sent on chunk by chunk, to any replica; cannot be tried again."""
-        with self._vision.route(secrets.token_bytes(8)).enter() as replica:
+        replica = await self._vision.route(secrets.token_bytes(8)).replica(deadline)
+        with replica.call():
             upload = _Upload(requests)
             call = replica.stub.PutMedia(upload.requests(), timeout=deadline.remaining(), metadata=outgoing_metadata())
             try:
@@ -139,7 +140,8 @@ class Backends:
         """
         route = self._llm.route(key)
         while True:
-            with route.enter() as replica:
+            replica = await route.replica(deadline)
+            with replica.call():
                 try:
                     async with aclosing(_events(replica.stub, reply.request, deadline)) as events:
                         async for event in events:
@@ -214,7 +216,8 @@ async def _answer(
     """The answer to an idempotent call."""
     route = replicas.route(key)
     while True:
-        with route.enter() as replica:
+        replica = await route.replica(deadline)
+        with replica.call():
             try:
                 with translated():
                     return await call(replica.stub)

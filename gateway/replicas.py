@@ -233,12 +233,13 @@ class Route(Generic[Stub]):
         self._tried: set[str] = set()
         self._attempt = 1
 
-    @contextmanager
-    def enter(self) -> Iterator[Replica[Stub]]:
-        """The replica to call now. Raises BackendUnavailable when there is none at all."""
-        replica = self._replicas.choose(self._key, self._tried)
-        with replica.call():
-            yield replica
+    async def replica(self, deadline: Deadline) -> Replica[Stub]:
+        """The replica to call now. Waits a little for one when there is none, then raises BackendUnavailable."""
+        while True:
+            try:
+                return self._replicas.choose(self._key, self._tried)
+            except BackendUnavailable as error:
+                await self._pause(error, deadline)
 
     def progressed(self) -> None:
         """Something came of the last call: what failed before counts no more."""

@@ -31,5 +31,6 @@ class RetryBudget:
 
 
 def pause_seconds(attempt: int) -> float:
-    """Before the retry of this number, from 1 on: anything up to a bound that doubles, so that callers spread out."""
-    return random.uniform(0, min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS))
+    """Before the retry of this number, from 1 on: up to a bound that doubles, at random so that callers spread out."""
+    longest = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+    return random.uniform(longest / 2, longest)

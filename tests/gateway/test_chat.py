@@ -220,7 +220,7 @@ async def test_the_deadline_travels_on_and_stops_the_work(client: ChatClient, vi
         await llm.cancelled.wait()
     for remaining in (vision.deadlines[0], llm.deadlines[0]):
         assert remaining is not None
-        assert 0 < remaining <= 1.0
+        assert 0 < remaining < 1.1  # gRPC rounds up what it sends
 
 
 @pytest.mark.parametrize(
