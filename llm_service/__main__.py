@@ -2,4 +2,5 @@
 
 from llm_service.server import main
 
-main()
+if __name__ == "__main__":
+    main()

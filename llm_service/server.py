@@ -10,9 +10,8 @@ from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import Engine
 from llm_service.engine.scheduler import SchedulerLimits
 from llm_service.generation import Generator
-from llm_service.model.kernels import choose_kernel
-from llm_service.model.language import page_bytes
-from llm_service.model.loading import load_language_model
+from llm_service.model.followers import Followers
+from llm_service.model.options import ModelOptions
 from llm_service.positions import increment_ticks
 from llm_service.prompt import PromptBuilder
 from llm_service.servicer import LlmServicer
@@ -26,7 +25,6 @@ from shared.pb.internvl.llm.v1 import llm_pb2_grpc
 from shared.redis_store import RedisStore
 from shared.rpc import Server
 from shared.service import run_service
-from shared.telemetry import LoadingLog
 
 SERVICE = "internvl.llm.v1.LlmService"
 
@@ -38,14 +36,12 @@ def main() -> None:
 
 async def serve(settings: LlmSettings) -> None:
     """Loads, serves, drains."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     server = Server(settings)
     checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
     config = ModelConfig.from_folder(checkpoint.folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
-    engine = _start_engine(settings, checkpoint, config)
+    followers, engine = _start_engine(settings, checkpoint)
     redis = RedisStore(settings.redis_url.get_secret_value())
     store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
     embeddings = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=settings.max_message_bytes)
@@ -64,6 +60,7 @@ async def serve(settings: LlmSettings) -> None:
     finally:
         health.cancel()
         await engine.close()
+        followers.close()
         await embeddings.close()
         await store.close()
 
@@ -74,14 +71,22 @@ async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
     await server.set_serving([SERVICE], serving=False)
 
 
-def _start_engine(settings: LlmSettings, checkpoint: Checkpoint, config: ModelConfig) -> TorchEngine:
-    device = torch.device(settings.device_name(cuda=torch.cuda.is_available()))
-    dtype = getattr(torch, settings.dtype_name(device.type))
-    kernel, page_size = choose_kernel(settings.attention, device=device, dtype=dtype, page_size=settings.page_size)
-    progress = LoadingLog("language model")
-    model = load_language_model(checkpoint, config, device=device, dtype=dtype, progress=progress, kernel=kernel)
-    if settings.max_positions > config.max_positions and not model.stretches:
-        raise ValueError("max_positions is past the trained window, and the model has no dynamic NTK to go there")
-    page_count = settings.cache_bytes // page_bytes(model.config, page_size, model.dtype)
+def _start_engine(settings: LlmSettings, checkpoint: Checkpoint) -> tuple[Followers, TorchEngine]:
+    device = settings.device_name(cuda=torch.cuda.is_available())
+    options = ModelOptions(
+        folder=checkpoint.folder,
+        device=device,
+        dtype=settings.dtype_name(device),
+        weights=settings.weights,
+        attention=settings.attention,
+        page_size=settings.page_size,
+        cache_bytes=settings.cache_bytes,
+        max_positions=settings.max_positions,
+        threads=settings.threads,
+    )
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
-    return TorchEngine(model, page_count=page_count, page_size=page_size, limits=limits)
+    followers, loaded = Followers.load(options, settings.tensor_parallel, settings.log_level)
+    engine = TorchEngine(
+        loaded.model, page_count=loaded.page_count, page_size=loaded.page_size, limits=limits, followers=followers
+    )
+    return followers, engine

@@ -15,10 +15,14 @@ class LlmSettings(ModelSettings):
 
     port: int = 50052
     """Port to listen on; 0 lets the system choose."""
+    tensor_parallel: int = 1
+    """GPUs the model is spread over, on this machine; each runs in a process of its own."""
+    weights: Literal["stored", "int8"] = "stored"
+    """stored (as `dtype` says) or int8: the layers' weights in 8 bits, a scale for each row."""
     threads: int = 0
-    """CPU threads of the model; 0 leaves it to PyTorch."""
+    """CPU threads of the model, or of each of its processes; 0 leaves it to PyTorch."""
     cache_bytes: int = 1 << 30
-    """Memory for keys and values."""
+    """Memory for keys and values, on each GPU."""
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     """auto (flash-attn where it is installed and runs, else sdpa), sdpa (PyTorch's) or flash."""
     page_size: int = 0
@@ -38,3 +42,8 @@ class LlmSettings(ModelSettings):
     """Position increment of images whose request names none; 1 as in the released models."""
     embedding_seconds: float = 24 * 3600.0
     """Life of an embedding since its last use; the same as the vision service's."""
+
+    def dtype_name(self, device_type: str) -> str:
+        """On a CPU 8-bit weights have fast kernels for bfloat16 alone."""
+        is_free = self.dtype == "auto" and self.weights == "int8"
+        return "bfloat16" if is_free else super().dtype_name(device_type)

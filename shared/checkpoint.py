@@ -17,7 +17,7 @@ import json
 import mmap
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +50,10 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _FUSED_QKV = re.compile(r"^(vision_tower\.encoder\.layer\.\d+\.attention)\.qkv\.(weight|bias)$")
 _THIRDS = ("q_proj", "k_proj", "v_proj")
+
+
+Cut = Callable[[str, tuple[int, ...]], tuple[slice, ...]]
+"""(canonical name, shape) -> the part that is wanted."""
 
 
 class CheckpointInvalid(ValueError):
@@ -111,8 +115,11 @@ class Checkpoint:
             if found[name] != shape:
                 raise CheckpointInvalid(f"{self.folder}: {name} is {found[name]}, config.json says {shape}")
 
-    def tensors(self, *prefixes: str) -> Iterator[tuple[str, Any]]:
-        """(canonical name, torch tensor on the CPU) under the prefixes, each file opened once at a time."""
+    def tensors(self, *prefixes: str, cut: Cut | None = None) -> Iterator[tuple[str, Any]]:
+        """(canonical name, torch tensor on the CPU) under the prefixes, each file opened once at a time.
+
+        `cut` says which part of each tensor is read; without it, all.
+        """
         by_path: dict[Path, list[str]] = {}
         for name in self.names(*prefixes):
             by_path.setdefault(self._tensors[name].path, []).append(name)
@@ -120,10 +127,12 @@ class Checkpoint:
             with safe_open(path, framework="pt") as file:
                 for name in names:
                     stored = self._tensors[name]
-                    if stored.rows is None:
-                        yield name, file.get_tensor(stored.stored_name)
-                    else:
+                    if stored.rows is not None:
                         yield name, file.get_slice(stored.stored_name)[stored.rows]
+                    elif cut is not None:
+                        yield name, file.get_slice(stored.stored_name)[cut(name, self._shape(name))]
+                    else:
+                        yield name, file.get_tensor(stored.stored_name)
 
     def byte_count(self, *prefixes: str) -> int:
         """Bytes on disk of what `tensors` yields."""

@@ -6,11 +6,11 @@ import torch
 
 from llm_service.engine.scheduler import Chunk
 from llm_service.model.attention import PagedContext
-from llm_service.model.language import StepInput
+from llm_service.model.step import StepInput
 from llm_service.positions import as_float
 
 
-def step_input(chunks: Ordered[Chunk], page_size: int, device: torch.device) -> StepInput:
+def step_input(chunks: Ordered[Chunk], page_size: int) -> StepInput:
     """Lays out the chunks of a plan; their pages are allocated. Logits are wanted of each chunk that wants a token."""
     token_ids: list[int] = []
     positions, visual_slots, visual_rows, slots = [], [], [], []
@@ -31,17 +31,17 @@ def step_input(chunks: Ordered[Chunk], page_size: int, device: torch.device) -> 
         if chunk.wants_token:
             sampled_slots.append(len(token_ids) - 1)
     return StepInput(
-        token_ids=torch.tensor(token_ids).to(device),
-        positions=as_float(torch.cat(positions)).to(device),
-        visual_slots=(torch.cat(visual_slots) if visual_slots else torch.empty(0, dtype=torch.int64)).to(device),
-        visual_rows=torch.cat(visual_rows).to(device) if visual_rows else None,
-        sampled_slots=torch.tensor(sampled_slots, dtype=torch.int64).to(device),
+        token_ids=torch.tensor(token_ids),
+        positions=as_float(torch.cat(positions)),
+        visual_slots=torch.cat(visual_slots) if visual_slots else torch.empty(0, dtype=torch.int64),
+        visual_rows=torch.cat(visual_rows) if visual_rows else None,
+        sampled_slots=torch.tensor(sampled_slots, dtype=torch.int64),
         ntk_lengths=[chunk.sequence.request.ntk_length for chunk in chunks],
         context=PagedContext(
-            slots=torch.cat(slots).to(device),
+            slots=torch.cat(slots),
             query_counts=[chunk.token_count for chunk in chunks],
             context_counts=[chunk.sequence.computed_count + chunk.token_count for chunk in chunks],
-            page_tables=_page_tables([chunk.sequence.pages for chunk in chunks]).to(device),
+            page_tables=_page_tables([chunk.sequence.pages for chunk in chunks]),
         ),
     )
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import torch
 
@@ -23,10 +24,13 @@ from llm_service.engine.runner import Runner
 from llm_service.engine.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.scheduler import Chunk, Scheduler, SchedulerLimits
 from llm_service.engine.sequence import Sequence
+from llm_service.model.followers import Followers
 from llm_service.model.language import LanguageModel
 from shared.errors import Draining, EmbeddingNotFound, Unavailable
 
 log = logging.getLogger(__name__)
+_STOP_SECONDS = 30.0
+"""For the step under way when the engine closes."""
 _RETRY_SECONDS = 0.01
 """Pause of the loop when there is work but no page for it: the holders of pages are loading."""
 
@@ -41,9 +45,19 @@ _Delivery = GeneratedToken | _Preempted | Exception
 class TorchEngine(Engine):
     """The PyTorch engine."""
 
-    def __init__(self, model: LanguageModel, *, page_count: int, page_size: int, limits: SchedulerLimits) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        *,
+        page_count: int,
+        page_size: int,
+        limits: SchedulerLimits,
+        followers: Followers | None = None,
+    ) -> None:
+        """`followers`: the model's other ranks, if there are any. The engine dies with them."""
         self._page_size = page_size
-        self._runner = Runner(model, page_count=page_count, page_size=page_size)
+        self._followers = followers or Followers()
+        self._runner = Runner(model, self._followers, page_count=page_count, page_size=page_size)
         self._scheduler = Scheduler(PageAllocator(page_count), page_size, limits)
         self._changed = threading.Condition()
         """Guards everything below and the scheduler; notified when there may be work."""
@@ -55,6 +69,7 @@ class TorchEngine(Engine):
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+        self._followers.watch(self._die)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
         sequence = Sequence(request, self._page_size)
@@ -94,7 +109,7 @@ class TorchEngine(Engine):
 
     async def close(self) -> None:
         self._stop(Draining("the engine is shutting down"))
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
 
     async def _admit(self, sequence: Sequence, mailbox: asyncio.Queue[_Delivery]) -> None:
         """Queues the sequence, loads what the prefix cache does not cover, and lets it start."""
@@ -125,7 +140,13 @@ class TorchEngine(Engine):
                 pass
         except Exception as error:
             log.critical("the engine died", exc_info=error)
-            self._stop(Unavailable("the engine has died"))
+            self._die("its loop failed")
+
+    def _die(self, reason: str) -> None:
+        """Ends every request, and says so to whoever awaits `failed`. From any thread."""
+        log.critical("the engine cannot go on", extra={"cause": reason})
+        self._stop(Unavailable("the engine has died"))
+        with suppress(RuntimeError):  # the event loop is closed: nobody is left to be told
             self._loop.call_soon_threadsafe(self._failed.set)
 
     def _step(self) -> bool:

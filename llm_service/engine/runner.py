@@ -6,18 +6,22 @@ import torch
 
 from llm_service.engine.batch import step_input
 from llm_service.engine.scheduler import Chunk
+from llm_service.model.followers import Followers
 from llm_service.model.language import LanguageModel
 
 
 class Runner:
-    """Runs one step at a time, in one thread."""
+    """Runs one step at a time, in one thread, together with the other ranks of the model."""
 
-    def __init__(self, model: LanguageModel, *, page_count: int, page_size: int) -> None:
+    def __init__(self, model: LanguageModel, followers: Followers, *, page_count: int, page_size: int) -> None:
         self._model = model
+        self._followers = followers
         self._page_size = page_size
         self._cache = model.new_cache(page_count, page_size)
 
     def run(self, chunks: Ordered[Chunk]) -> tuple[list[Chunk], torch.Tensor]:
         """Computes the chunks; returns those that want a token and their logits, float32 (S, K)."""
-        logits = self._model.forward(step_input(chunks, self._page_size, self._model.device), self._cache)
+        inputs = step_input(chunks, self._page_size)
+        self._followers.send(inputs)
+        logits = self._model.forward(inputs, self._cache)
         return [chunk for chunk in chunks if chunk.wants_token], logits

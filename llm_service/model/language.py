@@ -1,64 +1,79 @@
 """Embeddings in, logits out: a dense decoder of transformers' registry on the paged cache.
 
-Legend: T tokens of a step, V visual ones among them, E hidden size, S rows sampled, K vocabulary.
+Legend: T tokens of a step, E hidden size, S rows sampled, K vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
-from llm_service.model.attention import AttentionKernel, PagedContext, PagedStep
+from llm_service.model.attention import AttentionKernel, PagedStep
 from llm_service.model.cache import PagedCache
 from llm_service.model.layer import FUSED_LAYERS, FusedLayer, Layer, Norm, TransformersLayer
-from llm_service.model.projection import project
+from llm_service.model.projection import Project, project
+from llm_service.model.ranks import Ranks
 from llm_service.model.rotary import Rotary
 from llm_service.model.sdpa import SdpaAttention
+from llm_service.model.step import StepInput
+
+Fill = Callable[[str], None]
+"""Puts weights into the decoder's submodule of this name."""
 
 
 class DecoderUnsupported(ValueError):
     """A decoder that would be computed wrongly here."""
 
 
-@dataclass(frozen=True)
-class StepInput:
-    """One step's tokens, those of all its sequences laid end to end."""
+class Embedding:
+    """Token ids (T,) -> (T, E). With several ranks each has its rows of the table."""
 
-    token_ids: torch.Tensor
-    """int64 (T,); what visual slots hold is overwritten by visual_rows."""
-    positions: torch.Tensor
-    """float32 (T,)."""
-    visual_slots: torch.Tensor
-    """int64 (V,): which of the T tokens are visual."""
-    visual_rows: torch.Tensor | None
-    """(V, E); None if V is 0."""
-    sampled_slots: torch.Tensor
-    """int64 (S,): the tokens whose logits are wanted."""
-    ntk_lengths: list[int]
-    """Of each sequence; see Rotary."""
-    context: PagedContext
+    def __init__(self, weight: torch.Tensor, vocabulary: int, ranks: Ranks) -> None:
+        self._weight, self._ranks = weight, ranks
+        self._own = ranks.share(vocabulary)
+
+    def __call__(self, token_ids: torch.Tensor) -> torch.Tensor:
+        if self._ranks.size == 1:
+            return F.embedding(token_ids, self._weight)
+        is_own = (token_ids >= self._own.start) & (token_ids < self._own.stop)
+        rows = F.embedding((token_ids - self._own.start) * is_own, self._weight)
+        return self._ranks.sum(rows * is_own[:, None])
 
 
 class LanguageModel:
-    """Qwen2, or any decoder whose layers call a registered attention function."""
+    """Qwen2, or any decoder whose layers call a registered attention function; one rank's part of it."""
 
-    def __init__(self, decoder: PreTrainedModel, kernel: AttentionKernel[Any] | None = None) -> None:
-        """Takes the decoder over: its layers give up their weights as they are rearranged.
+    def __init__(
+        self,
+        decoder: PreTrainedModel,
+        kernel: AttentionKernel[Any] | None = None,
+        *,
+        project_layer: Project | None = None,
+        ranks: Ranks | None = None,
+        fill: Fill = lambda name: None,
+    ) -> None:
+        """Takes the decoder over part by part: each is filled and then gives up its weights, which may be rearranged.
 
-        Raises DecoderUnsupported for sliding windows.
+        `project_layer`: how the linear maps of layers are held, where not as they are loaded. Raises DecoderUnsupported
+        for sliding windows, and for layers that are not in FUSED_LAYERS if they are to be cut or held otherwise.
         """
         self.config: PretrainedConfig = decoder.config
         _require_full_attention(self.config)
-        weight = next(decoder.parameters())
-        self.dtype, self.device = weight.dtype, weight.device
+        self.ranks = ranks or Ranks()
         self.kernel: AttentionKernel[Any] = kernel or SdpaAttention()
         self._rotary = Rotary.from_config(self.config)
-        self._embed: nn.Module = decoder.get_input_embeddings()
-        self._layers = _take_layers(decoder.base_model.get_submodule("layers"))
-        self._norm = Norm(decoder.base_model.get_submodule("norm"))
-        self._head = project(decoder.get_submodule("lm_head").get_parameter("weight").detach())
+        fill("model.embed_tokens")
+        weight = _weight(decoder, "model.embed_tokens")
+        self.dtype, self.device = weight.dtype, weight.device
+        self._embed = Embedding(weight, self.config.vocab_size, self.ranks)
+        self._layers = _take_layers(decoder, fill, project_layer, self.ranks)
+        fill("model.norm")
+        self._norm = Norm(decoder.get_submodule("model.norm"))
+        fill("lm_head")
+        self._head = project(_weight(decoder, "lm_head"))
 
     @property
     def hidden_size(self) -> int:
@@ -76,15 +91,22 @@ class LanguageModel:
             layer_count=config.num_hidden_layers,
             page_count=page_count,
             page_size=page_size,
-            head_count=config.num_key_value_heads,
+            head_count=config.num_key_value_heads // self.ranks.size,
             head_dim=head_dim(config),
             dtype=self.dtype,
             device=self.device,
         )
 
+    def page_bytes(self, page_size: int) -> int:
+        """Bytes of one page of such a cache."""
+        config = self.config
+        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads // self.ranks.size * head_dim(config)
+        return int(per_token * self.dtype.itemsize * page_size)
+
     @torch.inference_mode()
     def forward(self, inputs: StepInput, cache: PagedCache) -> torch.Tensor:
         """One step; returns float32 logits (S, K)."""
+        inputs = inputs.to(self.device)
         hidden = self._embed(inputs.token_ids)
         if inputs.visual_rows is not None:
             hidden[inputs.visual_slots] = inputs.visual_rows.to(hidden.dtype)
@@ -95,16 +117,27 @@ class LanguageModel:
         for layer in self._layers:
             hidden = layer(hidden, step)
         logits = self._head(self._norm(hidden[inputs.sampled_slots]))
-        return logits.float()
+        return self.ranks.join(logits, self.config.vocab_size).float()
 
 
-def _take_layers(layers: nn.Module) -> list[Layer]:
+def _take_layers(decoder: PreTrainedModel, fill: Fill, project_layer: Project | None, ranks: Ranks) -> list[Layer]:
+    layers = decoder.get_submodule("model.layers")
     assert isinstance(layers, nn.ModuleList)
     taken: list[Layer] = []
     for index in range(len(layers)):
+        fill(f"model.layers.{index}")
         layer, layers[index] = layers[index], nn.Identity()
-        taken.append(FusedLayer(layer) if isinstance(layer, FUSED_LAYERS) else TransformersLayer(layer))
+        if isinstance(layer, FUSED_LAYERS):
+            taken.append(FusedLayer(layer, project_layer or project, ranks))
+        elif project_layer is None and ranks.size == 1:
+            taken.append(TransformersLayer(layer))
+        else:
+            raise DecoderUnsupported(f"{type(layer).__name__} can be neither quantised nor cut for several ranks")
     return taken
+
+
+def _weight(decoder: PreTrainedModel, name: str) -> torch.Tensor:
+    return decoder.get_submodule(name).get_parameter("weight").detach()
 
 
 def _require_full_attention(config: PretrainedConfig) -> None:
@@ -116,9 +149,3 @@ def _require_full_attention(config: PretrainedConfig) -> None:
 def head_dim(config: PretrainedConfig) -> int:
     """Width of one attention head."""
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-
-
-def page_bytes(config: PretrainedConfig, page_size: int, dtype: torch.dtype) -> int:
-    """Bytes of one page over all layers."""
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim(config) * dtype.itemsize
-    return int(per_token * page_size)

@@ -7,7 +7,6 @@ Legend: T tokens of the step, E hidden size, H query heads, G key-value heads, D
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -17,13 +16,11 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from llm_service.model.attention import PagedStep
-from llm_service.model.projection import Projection, project
+from llm_service.model.projection import Project, Projection, SummedProjection, project
+from llm_service.model.ranks import Ranks
 
 FUSED_LAYERS = (LlamaDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 """Pre-norm, grouped heads, rotation of whole heads, SwiGLU: layers that FusedLayer computes."""
-
-Project = Callable[[torch.Tensor, torch.Tensor | None], Projection]
-"""(weight (O, I), bias (O,)) -> projection."""
 
 
 class Layer(ABC):
@@ -57,9 +54,12 @@ class Norm:
 
 
 class FusedLayer(Layer):
-    """A layer of FUSED_LAYERS: q, k and v in one projection, the residual sums and SwiGLU inside projections."""
+    """A layer of FUSED_LAYERS: q, k and v in one projection, the residual sums and SwiGLU inside projections.
 
-    def __init__(self, layer: nn.Module, project: Project = project) -> None:
+    With several ranks its weights are this rank's parts: H and G are heads of this rank.
+    """
+
+    def __init__(self, layer: nn.Module, project: Project = project, ranks: Ranks | None = None) -> None:
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
         self._index = int(attention.layer_idx)  # type: ignore[arg-type]
         self._head_dim = int(attention.head_dim)  # type: ignore[arg-type]
@@ -71,10 +71,9 @@ class FusedLayer(Layer):
         weight, bias = (_joined(name, q, k, v) for name in ("weight", "bias"))
         assert weight is not None
         self._qkv = project(weight, bias)
-        self._output = _projection(attention.get_submodule("o_proj"), project)
-        self._gate, self._up, self._down = (
-            _projection(mlp.get_submodule(f"{name}_proj"), project) for name in ("gate", "up", "down")
-        )
+        self._output = _summed(attention.get_submodule("o_proj"), project, ranks or Ranks())
+        self._gate, self._up = (_projection(mlp.get_submodule(f"{name}_proj"), project) for name in ("gate", "up"))
+        self._down = _summed(mlp.get_submodule("down_proj"), project, ranks or Ranks())
         self._attention_norm = Norm(layer.get_submodule("input_layernorm"))
         self._mlp_norm = Norm(layer.get_submodule("post_attention_layernorm"))
         has_head_norms = hasattr(attention, "q_norm")
@@ -100,9 +99,21 @@ class FusedLayer(Layer):
 
 
 def _projection(linear: nn.Module, project: Project) -> Projection:
+    return project(*_parameters(linear))
+
+
+def _summed(linear: nn.Module, project: Project, ranks: Ranks) -> Projection:
+    """A projection whose input features are spread over the ranks."""
+    if ranks.size == 1:
+        return _projection(linear, project)
+    weight, bias = _parameters(linear)
+    return SummedProjection(project(weight, None), bias, ranks)
+
+
+def _parameters(linear: nn.Module) -> tuple[torch.Tensor, torch.Tensor | None]:
     parameters = dict(linear.named_parameters())
     bias = parameters.get("bias")
-    return project(parameters["weight"].detach(), None if bias is None else bias.detach())
+    return parameters["weight"].detach(), None if bias is None else bias.detach()
 
 
 def _joined(name: str, *linears: nn.Module) -> torch.Tensor | None:

@@ -1,4 +1,8 @@
-"""A checkpoint's language tensors into the decoder, one at a time; vision tensors are not touched."""
+"""A checkpoint's language tensors into the decoder, layer by layer; vision tensors are not touched.
+
+Each layer is read, rearranged and let go of before the next is read, so that loading takes little more memory than the
+loaded model. A rank reads its own parts of the tensors only.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_service.model.attention import PAGED_ATTENTION, AttentionKernel
 from llm_service.model.language import LanguageModel
+from llm_service.model.projection import Project
+from llm_service.model.ranks import Cut, Ranks
 from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
 from shared.model_config import ModelConfig
 
 Progress = Callable[[int, int], None]
 """Told (bytes loaded, bytes in all)."""
+_PREFIX = LANGUAGE_PREFIXES[0]
 
 
 def load_language_model(
@@ -23,29 +30,43 @@ def load_language_model(
     dtype: torch.dtype,
     progress: Progress,
     kernel: AttentionKernel[Any] | None = None,
+    project_layer: Project | None = None,
+    ranks: Ranks | None = None,
 ) -> LanguageModel:
-    """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes."""
-    decoder = _empty_decoder(config, dtype)
-    prefix = LANGUAGE_PREFIXES[0]
-    shapes = {prefix + name: tuple(parameter.shape) for name, parameter in decoder.named_parameters()}
-    checkpoint.require(shapes, prefix)
-    loaded, total = 0, checkpoint.byte_count(*LANGUAGE_PREFIXES)
-    for name, tensor in checkpoint.tensors(*LANGUAGE_PREFIXES):
-        path, _, leaf = name.removeprefix(prefix).rpartition(".")
-        weight = torch.nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False)
-        setattr(decoder.get_submodule(path), leaf, weight)
-        loaded += tensor.nbytes
-        progress(loaded, total)
+    """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes.
+
+    Raises RanksUnsupported and DecoderUnsupported as Ranks and LanguageModel do.
+    """
+    ranks = ranks or Ranks()
+    decoder = empty_decoder(checkpoint, config, dtype, ranks)
+    cut = Cut(decoder.tp_plan, ranks)
+    sizes = {name: checkpoint.byte_count(name) for name in checkpoint.names(_PREFIX)}
+    loaded = 0
+
+    def fill(module: str) -> None:
+        nonlocal loaded
+        for name, tensor in checkpoint.tensors(
+            f"{_PREFIX}{module}.", cut=lambda name, shape: cut(name.removeprefix(_PREFIX), shape)
+        ):
+            path, _, leaf = name.removeprefix(_PREFIX).rpartition(".")
+            weight = torch.nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False)
+            setattr(decoder.get_submodule(path), leaf, weight)
+            loaded += sizes[name]
+            progress(loaded, sum(sizes.values()))
+
     decoder.train(False)
-    return LanguageModel(decoder, kernel)
+    return LanguageModel(decoder, kernel, project_layer=project_layer, ranks=ranks, fill=fill)
 
 
-def _empty_decoder(config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The decoder without memory behind its weights."""
+def empty_decoder(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, ranks: Ranks) -> PreTrainedModel:
+    """The decoder without memory behind its weights. Raises what can be known before weights are read."""
     fields = dict(config.language)
     transformers_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.device("meta"):
         decoder: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             transformers_config, dtype=dtype, attn_implementation=PAGED_ATTENTION
         )
+    ranks.require_divides(decoder.config)
+    shapes = {_PREFIX + name: tuple(parameter.shape) for name, parameter in decoder.named_parameters()}
+    checkpoint.require(shapes, _PREFIX)
     return decoder

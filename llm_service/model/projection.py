@@ -5,9 +5,12 @@ memory and in what they cost.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
+
+from llm_service.model.ranks import Ranks
 
 
 class Projection(ABC):
@@ -69,6 +72,22 @@ class PackedProjection(Projection):
     def _binary(self, x: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, then)
         return result
+
+
+class SummedProjection(Projection):
+    """Each rank has its part of the input features, of x (T, I / ranks) and of the weight; the result is the sum."""
+
+    def __init__(self, part: Projection, bias: torch.Tensor | None, ranks: Ranks) -> None:
+        """`part` has no bias: that is added once."""
+        self._part, self._bias, self._ranks = part, bias, ranks
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        result = self._ranks.sum(self._part(x))
+        return result if self._bias is None else result.add_(self._bias)
+
+
+Project = Callable[[torch.Tensor, torch.Tensor | None], Projection]
+"""(weight (O, I), bias (O,)) -> projection."""
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:

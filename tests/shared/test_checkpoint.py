@@ -50,6 +50,15 @@ def test_a_prefix_is_all_that_is_read(tmp_path: Path) -> None:
     assert parts == checkpoint.byte_count("")
 
 
+def test_of_a_tensor_that_is_cut_only_the_part_is_given(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path)
+    checkpoint = Checkpoint.from_folder(tmp_path)
+    whole = dict(checkpoint.tensors(*LANGUAGE_PREFIXES))
+    parts = dict(checkpoint.tensors(*LANGUAGE_PREFIXES, cut=lambda name, shape: (slice(1, shape[0] // 2),)))
+    assert parts.keys() == whole.keys()
+    assert all(torch.equal(parts[name], tensor[1 : len(tensor) // 2]) for name, tensor in whole.items())
+
+
 def test_names_with_a_leading_model_are_the_same(tmp_path: Path) -> None:
     native = native_names(write_random_checkpoint(tmp_path, layout="hf"))
     tensors = load_file(tmp_path / "model.safetensors")

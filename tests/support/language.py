@@ -1,14 +1,17 @@
 """A tiny random decoder, as the engine runs it and as transformers does."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from llm_service.engine.batch import step_input
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
+from llm_service.engine.scheduler import Chunk
+from llm_service.engine.sequence import Sequence
 from llm_service.model.attention import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
@@ -16,6 +19,7 @@ from llm_service.positions import VisualSpan, as_float, next_position, prompt_po
 WIDTH = 64
 VOCABULARY = 512
 IMAGE_TOKEN = 500
+PAGE_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Prompt:
 
     def request(
         self, max_tokens: int = 8, *, sampling: SamplingParameters | None = None, tenant: str = "tenant",
-        stop_token_ids: Sequence[int] = (), resume_ids: Sequence[int] = (),
+        stop_token_ids: Ordered[int] = (), resume_ids: Ordered[int] = (),
     ) -> EngineRequest:  # fmt: skip
         return EngineRequest(
             tenant=tenant,
@@ -88,7 +92,7 @@ def _input(picture: Picture) -> VisualInput:
     return VisualInput(picture.span, picture.key, 0, load)
 
 
-def prompt_of(layout: Sequence[int | tuple[int, int]], seed: int) -> Prompt:
+def prompt_of(layout: Ordered[int | tuple[int, int]], seed: int) -> Prompt:
     """A prompt of random content: n text tokens, or (visual token count, increment in ticks), in order."""
     generator = torch.Generator().manual_seed(seed)
     token_ids: list[int] = []
@@ -132,3 +136,11 @@ def native_tokens(model: PreTrainedModel, prompt: Prompt, count: int, *, ntk_len
         embeddings = torch.cat([embeddings, embed(torch.tensor(tokens[-1:]))])
         ticks = torch.cat([ticks, torch.tensor([next_position(ticks)])])
     return tokens
+
+
+def prompt_logits(model: LanguageModel, prompt: Prompt) -> torch.Tensor:
+    """Logits (1, K) after the prompt, in one step on a cache of its own."""
+    sequence = Sequence(prompt.request(), PAGE_SIZE)
+    sequence.pages = list(range(-(-len(prompt.token_ids) // PAGE_SIZE)))
+    inputs = step_input([Chunk(sequence, len(prompt.token_ids))], PAGE_SIZE)
+    return model.forward(inputs, model.new_cache(len(sequence.pages), PAGE_SIZE))
