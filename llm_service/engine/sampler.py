@@ -5,11 +5,13 @@ before all of it. Legend: S rows, K vocabulary.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
 import torch
 
+from llm_service.engine.draw import draw
 from llm_service.engine.interface import Logprob, SamplingParameters
 
 _MASK64 = (1 << 64) - 1
@@ -36,35 +38,58 @@ class SampledToken:
 
 def sample(logits: torch.Tensor, rows: Ordered[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    greedy = logits.argmax(dim=-1).tolist()
-    return [
-        _sample_row(logits[index], row, best) if _needs_more(row.parameters) else SampledToken(best, None, ())
-        for index, (row, best) in enumerate(zip(rows, greedy, strict=True))
-    ]
+    adjusted = {index: _penalized(logits[index], row) for index, row in enumerate(rows) if _has_penalty(row.parameters)}
+    token_ids = _choose(logits, adjusted, rows)
+    thoughts = _logprobs(logits, rows, token_ids)
+    return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
 
 
-def _needs_more(parameters: SamplingParameters) -> bool:
-    """Whether a row is more than its argmax."""
-    return parameters.temperature > 0 or parameters.top_logprob_count is not None or _has_penalty(parameters)
+def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Ordered[SamplingRow]) -> list[int]:
+    best = logits.argmax(dim=-1)
+    for index, scores in adjusted.items():
+        best[index] = scores.argmax()
+    token_ids: list[int] = best.tolist()
+    drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
+    if drawn:
+        parameters = [rows[index].parameters for index in drawn]
+        temperatures = torch.tensor([each.temperature for each in parameters], device=logits.device)
+        scores = logits[drawn]
+        for place, index in enumerate(drawn):
+            if index in adjusted:
+                scores[place] = adjusted[index]
+        scores /= temperatures[:, None]
+        numbers = [uniform(rows[index].parameters.seed, len(rows[index].reply_ids)) for index in drawn]
+        for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):
+            token_ids[index] = token_id
+    return token_ids
+
+
+def _logprobs(
+    logits: torch.Tensor, rows: Ordered[SamplingRow], token_ids: Ordered[int]
+) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
+    """Of the rows that want them: the choice, and the likeliest tokens."""
+    counts = {
+        index: row.parameters.top_logprob_count
+        for index, row in enumerate(rows)
+        if row.parameters.top_logprob_count is not None
+    }
+    if not counts:
+        return {}
+    wanted = list(counts)
+    logprobs = logits[wanted].log_softmax(dim=-1)
+    chosen = logprobs.gather(1, torch.tensor([[token_ids[index]] for index in wanted], device=logits.device)).tolist()
+    values, indices = (best.tolist() for best in logprobs.topk(max(counts.values())))
+    return {
+        index: (
+            Logprob(token_ids[index], chosen[place][0]),
+            tuple(map(Logprob, indices[place][: counts[index]], values[place][: counts[index]])),
+        )
+        for place, index in enumerate(wanted)
+    }
 
 
 def _has_penalty(parameters: SamplingParameters) -> bool:
     return (parameters.repetition_penalty, parameters.presence_penalty, parameters.frequency_penalty) != (1.0, 0.0, 0.0)
-
-
-def _sample_row(logits: torch.Tensor, row: SamplingRow, greedy: int) -> SampledToken:
-    parameters = row.parameters
-    adjusted = _penalized(logits, row) if _has_penalty(parameters) else logits
-    if parameters.temperature > 0:
-        token_id = _draw(adjusted / parameters.temperature, parameters, index=len(row.reply_ids))
-    else:
-        token_id = int(adjusted.argmax()) if adjusted is not logits else greedy
-    if parameters.top_logprob_count is None:
-        return SampledToken(token_id, None, ())
-    logprobs = logits.log_softmax(dim=-1)
-    values, indices = logprobs.topk(parameters.top_logprob_count)
-    alternatives = tuple(Logprob(i, v) for i, v in zip(indices.tolist(), values.tolist(), strict=True))
-    return SampledToken(token_id, Logprob(token_id, float(logprobs[token_id])), alternatives)
 
 
 def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
@@ -80,26 +105,6 @@ def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
         times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
         logits[repeated] -= parameters.presence_penalty + parameters.frequency_penalty * times
     return logits
-
-
-def _draw(logits: torch.Tensor, parameters: SamplingParameters, *, index: int) -> int:
-    """Inverse transform over the tokens that survive the filters, most probable first."""
-    ranked, token_ids = _ranked(logits, parameters.top_k)
-    probabilities = ranked.double().softmax(dim=-1)
-    kept = probabilities >= parameters.min_p * probabilities[0]
-    if parameters.top_p < 1:
-        kept &= probabilities.cumsum(-1) - probabilities < parameters.top_p
-    count = max(int(kept.sum()), 1)
-    cumulative = probabilities[:count].cumsum(-1)
-    place = torch.searchsorted(cumulative, cumulative[-1] * uniform(parameters.seed, index), right=True)
-    return int(token_ids[min(int(place), count - 1)])
-
-
-def _ranked(logits: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and token ids, best first; the best `top_k` unless that is 0."""
-    if 0 < top_k < logits.shape[-1]:
-        return logits.topk(top_k)
-    return logits.sort(descending=True, stable=True)
 
 
 def uniform(seed: int, index: int) -> float:

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers.generation import logits_process
 
+from llm_service.engine.draw import draw
 from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.sampler import SamplingRow, sample, uniform
 
@@ -43,6 +46,24 @@ def test_frequencies_are_the_filtered_probabilities(fields: dict[str, Any], proc
     found = draws(LOGITS, 2000, temperature=1.5, **fields)
     assert (found[wanted == 0] == 0).all()
     assert (found - wanted).abs().max() < 0.035  # 3 standard deviations of the likeliest token
+
+
+@given(
+    seed=st.integers(0, 99),
+    top_k=st.sampled_from([0, 1, 3, 8, 9, 30, 50, 60]),
+    top_p=st.sampled_from([1.0, 0.99, 0.7, 0.01]),
+    min_p=st.sampled_from([0.0, 0.01, 0.3]),
+)
+def test_looking_at_the_best_few_gives_what_sorting_all_gives(
+    seed: int, top_k: int, top_p: float, min_p: float
+) -> None:
+    logits = torch.randn(6, 50, generator=torch.Generator().manual_seed(seed)) * 2
+    parameters = [SamplingParameters(seed=0, temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)] * 6
+    numbers = [uniform(seed, index) for index in range(6)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm_service.engine.draw.BEST_COUNT", 8)
+        few = draw(logits, parameters, numbers)
+    assert few == draw(logits, parameters, numbers)
 
 
 @pytest.mark.parametrize("penalty", [1.3, 0.8])
