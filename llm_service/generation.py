@@ -1,5 +1,6 @@
 """One request end to end: conversation -> prompt -> positions -> engine -> text."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
 from llm_service.window import Fit, Window
 from shared.errors import BadOption
+
+_INLINE_TEXT = 4096
+"""Characters: some milliseconds of tokenizing."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,9 @@ class Generator:
 
         Raises PromptTooLong, BadOption, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
         """
-        prompt = self._prompts.build(request.messages)
         visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
+        self._window.refuse_visuals(visuals)
+        prompt = await self._build(request.messages)
         fitted = self._window.fit(prompt, visuals, request.max_tokens)
         self._check_resume_ids(request.resume_ids, fitted.max_tokens)
         yield Started(len(prompt.token_ids), request.sampling.seed)
@@ -133,6 +138,13 @@ class Generator:
     def status(self) -> EngineStatus:
         """What the engine holds right now."""
         return self._engine.status()
+
+    async def _build(self, messages: Sequence[Message]) -> Prompt:
+        """Off the event loop where the tokenizer takes longer than a hand-over."""
+        text_length = sum(len(part) for message in messages for part in message.parts if isinstance(part, str))
+        if text_length > _INLINE_TEXT:
+            return await asyncio.to_thread(self._prompts.build, messages)
+        return self._prompts.build(messages)
 
     def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: Fit) -> EngineRequest:
         return EngineRequest(

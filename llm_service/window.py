@@ -36,6 +36,18 @@ class Window:
     stretched: int = 0
     """Positions a request without V2PE may take with dynamic NTK; not more than `trained`: never past it."""
 
+    @property
+    def most(self) -> int:
+        """Positions of the longest request there can be."""
+        return max(self.trained, self.stretched)
+
+    def refuse_visuals(self, visuals: Sequence[Visual]) -> None:
+        """Raises PromptTooLong for pictures that alone go past any window: before their tokens are laid out."""
+        increments = (INCREMENTS[-1] if isinstance(v.increment, Auto) else v.increment for v in visuals)
+        used = sum(-(-v.token_count * ticks // TICKS) for v, ticks in zip(visuals, increments, strict=True))
+        if used > self.most:
+            raise PromptTooLong(f"the pictures take {used} positions, the window has {self.most}")
+
     def fit(self, prompt: Prompt, visuals: Sequence[Visual], max_tokens: int | None) -> Fit:
         """Settles `auto` increments and the length of the reply. Raises PromptTooLong with the numbers.
 
@@ -52,7 +64,7 @@ class Window:
         if max_tokens is None and used < self.trained:
             return Fit(increments, self.trained - used)
         uses_v2pe = any(increment != TICKS for increment in increments.values())
-        most = self.trained if uses_v2pe else max(self.trained, self.stretched)
+        most = self.trained if uses_v2pe else self.most
         reply = wanted if max_tokens is not None else min(wanted, most - used)
         if 0 < reply <= most - used:
             return Fit(increments, reply, ntk_length=used + reply)

@@ -168,6 +168,8 @@ class TorchEngine(Engine):
                 if plan.chunks:
                     self._in_step = {chunk.sequence for chunk in plan.chunks}
                     return plan.chunks
+                if self._scheduler.is_idle:
+                    self._scheduler.check_idle()
                 self._changed.wait(_RETRY_SECONDS if self._scheduler.has_work else None)
             return None
 

@@ -153,8 +153,17 @@ class Scheduler:
     def check(self) -> None:
         """Raises AssertionError unless pages and sequences agree."""
         self.pages.check()
-        if not self._running and not self._waiting and not self._loading:
-            assert self.pages.held_count == 0, f"{self.pages.held_count} pages leaked"
+        if self.is_idle:
+            self.check_idle()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is served or waits."""
+        return not (self._running or self._waiting or self._loading)
+
+    def check_idle(self) -> None:
+        """Raises AssertionError if nobody is served and pages are held. Costs nothing, so it runs in service too."""
+        assert self.pages.held_count == 0, f"{self.pages.held_count} pages leaked"
 
     def _add_chunk(self, plan: Plan, sequence: Sequence, budget: int, *, may_preempt: bool) -> int:
         """Adds as many tokens of the sequence as budget and pages allow; returns how many."""

@@ -77,3 +77,25 @@ def test_v2pe_switches_dynamic_ntk_off() -> None:
     assert STRETCHED.fit(prompt_of(100, whole), [whole], 100).ntk_length == 100 + 6 * 256 + 100
     with pytest.raises(PromptTooLong, match="window has 1000"):
         STRETCHED.fit(prompt_of(100, half), [half], 100)
+
+
+@pytest.mark.parametrize(
+    ("tile_count", "increment", "is_refused"),
+    [
+        (3, 256, False),
+        (4, 256, True),
+        (1000, 1, False),
+        (1001, 1, True),
+        (1000, Auto.AUTO, False),
+        (1001, Auto.AUTO, True),
+    ],
+)
+def test_pictures_that_can_never_fit_are_refused_before_they_are_laid_out(
+    tile_count: int, increment: Increment, is_refused: bool
+) -> None:
+    visuals = [picture(tile_count, increment)]
+    if not is_refused:
+        WINDOW.refuse_visuals(visuals)
+        return
+    with pytest.raises(PromptTooLong, match="the window has 1000"):
+        WINDOW.refuse_visuals(visuals)

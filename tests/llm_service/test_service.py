@@ -1,0 +1,170 @@
+"""The service as a process behind real gRPC: whoever asks wrongly, or goes away, costs nobody else a token."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+import torch
+
+from deploy.local.process import Child
+from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.errors import BadOption, EmbeddingInvalid, EmbeddingNotFound, InternvlError, PromptTooLong
+from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
+from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from shared.redis_store import RedisStore
+from shared.status import from_call_error
+from tests.support.checkpoints import MAX_POSITIONS, TOKENS_PER_TILE, write_random_checkpoint
+from tests.support.redis import RedisProcess
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+WIDTH, TILES = 64, 3
+REPLY = 60
+"""Tokens: enough steps for others to come and go meanwhile."""
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisProcess]:
+    server = RedisProcess()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stub(
+    redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[llm_pb2_grpc.LlmServiceAsyncStub]:
+    folder = tmp_path_factory.mktemp("llm")
+    write_random_checkpoint(folder / "model")
+    command = [sys.executable, "-m", "llm_service", "--model", str(folder / "model"), "--redis-url", redis.url]
+    child = await Child.start("llm", [*command, "--port", "0", "--threads", "1"], log_folder=folder)
+    watch = asyncio.create_task(child.watch())
+    await asyncio.wait([watch, asyncio.create_task(child.ready())], return_when=asyncio.FIRST_COMPLETED)
+    assert child.address, child.last_lines
+    async with grpc.aio.insecure_channel(child.address) as channel:
+        yield llm_pb2_grpc.LlmServiceStub(channel)
+    await child.stop(5.0)
+    watch.cancel()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def store(redis: RedisProcess) -> AsyncIterator[EmbeddingStore]:
+    store = EmbeddingStore(RedisStore(redis.url), seconds=600)
+    yield store
+    await store.close()
+
+
+async def put(
+    store: EmbeddingStore, key: str, rows: int = TOKENS_PER_TILE, width: int = WIDTH, last: float = 0.0
+) -> None:
+    """An embedding whose last value is `last`."""
+    manifest = Manifest(rows, width, "float32", (TILES,))
+    values = torch.randn(TILES, rows * width, generator=torch.Generator().manual_seed(rows + width))
+    values[-1, -1] = last
+    packed = [struct.pack(f"<{rows * width}f", *tile) for tile in values]
+    await store.put(key, manifest, [frame_tile(key, index, tile, manifest) for index, tile in enumerate(packed)])
+
+
+def asking(key: str = "", *, text: str = "tell", max_tokens: int = REPLY, **sampling: Any) -> llm_pb2.GenerateRequest:
+    """A question, about an embedding if a key is given."""
+    parts = [llm_pb2.Part(text=text)]
+    if key:
+        reference = visual_pb2.EmbeddingReference(key=key, tile_count=TILES, tokens_per_tile=TOKENS_PER_TILE)
+        parts.insert(0, llm_pb2.Part(image=llm_pb2.VisualPart(embedding=reference)))
+    return llm_pb2.GenerateRequest(
+        tenant="tenant",
+        messages=[llm_pb2.Message(role=visual_pb2.ROLE_USER, parts=parts)],
+        sampling=sampling_pb2.SamplingOptions(max_tokens=max_tokens, temperature=1.0, seed=5, **sampling),
+    )
+
+
+async def reply(stub: llm_pb2_grpc.LlmServiceAsyncStub, request: llm_pb2.GenerateRequest) -> list[int]:
+    """Token ids. Raises what the service answers."""
+    try:
+        return [token for event in [event async for event in stub.Generate(request)] for token in event.delta.token_ids]
+    except grpc.aio.AioRpcError as error:
+        raise from_call_error(error) from error
+
+
+async def nothing_is_held(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    """Within a second, which is many steps."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        status = await stub.GetStatus(llm_pb2.GetStatusRequest())
+        if not (status.waiting_request_count or status.running_request_count or status.used_page_count):
+            return
+        assert time.monotonic() < deadline, f"still held: {status}"
+        await asyncio.sleep(0.01)
+
+
+def too_many_tiles() -> llm_pb2.GenerateRequest:
+    request = asking("f" * 64)
+    request.messages[0].parts[0].image.embedding.tile_count = 2**31 - 1
+    request.messages[0].parts[0].image.embedding.tokens_per_tile = 2**31 - 1
+    return request
+
+
+def unknown_token() -> llm_pb2.GenerateRequest:
+    request = asking()
+    request.resume_token_ids.append(2**31 - 1)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: asking("0" * 64), EmbeddingNotFound),
+        (lambda: asking("1" * 64), EmbeddingInvalid),
+        (lambda: asking("2" * 64), EmbeddingInvalid),
+        (lambda: asking("3" * 64), EmbeddingInvalid),
+        (lambda: asking(max_tokens=MAX_POSITIONS + 1), PromptTooLong),
+        (lambda: asking(text="word " * MAX_POSITIONS), PromptTooLong),
+        (lambda: asking(stop=["x"] * 1_000_000), BadOption),
+        (lambda: asking(stop=["x" * 1_000_000]), BadOption),
+        (too_many_tiles, PromptTooLong),
+        (unknown_token, BadOption),
+    ],
+    ids=["absent", "not finite", "width", "rows", "max_tokens", "prompt", "stops", "long stop", "tiles", "resume"],
+)
+async def test_bad_input_fails_its_request_alone(
+    stub: llm_pb2_grpc.LlmServiceAsyncStub,
+    store: EmbeddingStore,
+    make: Callable[[], llm_pb2.GenerateRequest],
+    error: type[InternvlError],
+) -> None:
+    await put(store, "1" * 64, last=float("nan"))
+    await put(store, "2" * 64, width=WIDTH + 1)
+    await put(store, "3" * 64, rows=TOKENS_PER_TILE - 1)
+    await put(store, "a" * 64)
+    alone = await reply(stub, asking("a" * 64))
+    steady, bad = await asyncio.gather(reply(stub, asking("a" * 64)), reply(stub, make()), return_exceptions=True)
+    assert type(bad) is error
+    assert steady == alone
+    await nothing_is_held(stub)
+
+
+async def test_at_its_deadline_a_request_is_let_go(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    call = stub.Generate(asking(max_tokens=1800), timeout=0.3)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        [event async for event in call]
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await nothing_is_held(stub)
+
+
+async def test_a_client_that_stops_reading_holds_nobody_up(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    alone = await reply(stub, asking())
+    lazy = [stub.Generate(asking(max_tokens=1000, top_logprob_count=20)) for _ in range(4)]
+    for call in lazy:
+        await call.read()
+    assert await asyncio.gather(*(reply(stub, asking()) for _ in range(4))) == [alone] * 4
+    for call in lazy:
+        call.cancel()
+    await nothing_is_held(stub)
