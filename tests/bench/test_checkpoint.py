@@ -1,0 +1,97 @@
+"""Checkpoints that the tool writes: read by the loaders of both services, sane in their logits."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, InternVLForConditionalGeneration
+
+from bench.checkpoint import Layout, tensor_shapes, write_checkpoint
+from bench.qwen import IMAGE_TOKEN_ID, STOP_TOKEN_ID, VOCABULARY_SIZE
+from bench.shapes import FAMILY
+from llm_service.model.kernels import choose_kernel
+from llm_service.model.loading import load_language_model
+from shared.checkpoint import Checkpoint
+from shared.model_config import ModelConfig
+from vision_service.model.loading import load_visual_encoder
+
+PARAMETER_COUNTS = {
+    "1B": 938_193_024,
+    "2B": 2_088_957_440,
+    "8B": 7_944_373_760,
+    "14B": 15_117_256_704,
+    "38B": 38_388_164_992,
+    "78B": 78_408_318_336,
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("written") / "checkpoint"
+    write_checkpoint(made, FAMILY["tiny"], shard_bytes=4 << 20)
+    return made
+
+
+@pytest.mark.parametrize("size", PARAMETER_COUNTS)
+@pytest.mark.parametrize("layout", ["internvl", "hf"])
+def test_every_size_has_the_parameters_of_the_release(size: str, layout: Layout) -> None:
+    shapes = tensor_shapes(FAMILY[size], layout)
+    assert sum(int(torch.tensor(shape).prod()) for shape in shapes.values()) == PARAMETER_COUNTS[size]
+
+
+def test_a_cut_keeps_the_widths() -> None:
+    whole, cut = (tensor_shapes(shape, "internvl") for shape in (FAMILY["78B"], FAMILY["78B"].cut(1)))
+    assert cut.items() < whole.items()
+    assert cut["vision_model.encoder.layers.0.attn.qkv.weight"] == (9600, 3200)
+    assert cut["language_model.model.layers.0.mlp.up_proj.weight"] == (29568, 8192)
+
+
+@torch.no_grad()
+def test_both_halves_load_and_their_output_is_of_order_one(folder: Path) -> None:
+    config, checkpoint = ModelConfig.from_folder(folder), Checkpoint.from_folder(folder)
+    tower = load_visual_encoder(checkpoint, config, device=CPU, dtype=torch.float32, progress=lambda *_: None)
+    rows = tower(torch.randn(2, 3, config.tile_size, config.tile_size))
+    assert rows.shape == (2, config.tokens_per_tile, config.hidden_size)
+    assert 0.1 < float(rows.std()) < 10
+    kernel, _ = choose_kernel("auto", device=CPU, dtype=torch.float32, page_size=16)
+    load_language_model(checkpoint, config, device=CPU, dtype=torch.float32, progress=lambda *_: None, kernel=kernel)
+
+
+def test_shards_are_bounded_and_indexed(folder: Path) -> None:
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert len(files) > 2
+    assert sorted(set(index["weight_map"].values())) == files
+    assert index["weight_map"].keys() == tensor_shapes(FAMILY["tiny"], "internvl").keys()
+
+
+def test_the_tokenizer_has_the_released_ids(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == VOCABULARY_SIZE
+    named = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "<img>", "<IMG_CONTEXT>", "</box>"]
+    wanted = [151643, 151644, STOP_TOKEN_ID, 151657, 151665, IMAGE_TOKEN_ID, 151673]
+    assert tokenizer.convert_tokens_to_ids(named) == wanted
+    # As Qwen2.5 cuts them.
+    assert tokenizer("Hello world!")["input_ids"] == [9707, 1879, 0]
+    assert tokenizer("<|im_start|>user\n")["input_ids"] == [151644, 872, 198]
+    text = "Ein Bär 🐼, 你好 0123;\n\n  def f(x):  # it's"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+@torch.no_grad()
+def test_transformers_reads_the_hf_layout(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "made", FAMILY["tiny"], layout="hf", dtype=torch.float32)
+    model = InternVLForConditionalGeneration.from_pretrained(tmp_path / "made")
+    written = load_file(tmp_path / "made" / "model-00001-of-00001.safetensors")
+    assert torch.equal(model.lm_head.weight, written["language_model.lm_head.weight"])
+    assert torch.equal(model.model.vision_tower.embeddings.cls_token, written["vision_tower.embeddings.cls_token"])
+    logits = model(input_ids=torch.arange(100, 120)[None]).logits
+    assert 0.1 < float(logits.std()) < 10
+
+
+def test_a_folder_in_use_is_left_alone(folder: Path) -> None:
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_checkpoint(folder, FAMILY["tiny"])
