@@ -8,15 +8,15 @@ Knows no gRPC context: who asks and until when is handed in. Closing the events 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 from gateway.affinity import conversation_key
 from gateway.backends import Backends
 from gateway.deadline import Deadline
-from gateway.limits import RequestLimits
 from gateway.media import Medium, distinct, read_media
 from gateway.reply import Reply
+from gateway.request_limits import RequestLimits
 from gateway.translation import Encoded, delta, finished, generate_request, started
 from gateway.validation import check_request
 from shared.errors import EmbeddingNotFound, InternvlError
@@ -34,9 +34,17 @@ class Chat:
         self._limits = limits
 
     async def answer(
-        self, request: chat_pb2.ChatRequest, *, tenant: str, deadline: Deadline
+        self,
+        request: chat_pb2.ChatRequest,
+        *,
+        tenant: str,
+        deadline: Deadline,
+        spend: Callable[[int], None] = lambda _token_count: None,
     ) -> AsyncGenerator[chat_pb2.ChatResponse, None]:
-        """One Started, any number of Delta, one Finished. Raises an InternvlError at any point instead."""
+        """One Started, any number of Delta, one Finished. Raises an InternvlError at any point instead.
+
+        `spend` is told of the prompt's tokens when they are accepted, and of the reply's as they come.
+        """
         clock = _Clock()
         check_request(request, self._limits)
         media = await read_media(request, tenant, self._limits)
@@ -47,8 +55,11 @@ class Chat:
         yield started(uuid.uuid4().hex, model, [embeddings[medium] for medium in media])
         async with aclosing(turn.generate(request, media, embeddings)) as events:
             async for event in events:
-                if event.HasField("delta"):
+                if event.HasField("started"):
+                    spend(event.started.prompt_token_count)
+                elif event.HasField("delta"):
                     clock.token()
+                    spend(len(event.delta.token_ids))
                     if (response := delta(event.delta)) is not None:
                         yield response
                 elif event.HasField("finished"):

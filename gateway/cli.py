@@ -18,11 +18,14 @@ from rich.markup import escape
 
 from gateway.client import DEFAULT_ADDRESS, ChatClient, ChatSession, Finished, Sampling, Started, Visual, follow
 from gateway.conversation import PositionIncrement
+from gateway.key_file import check_tenant_name, key_digest, new_key
 from shared.errors import BackendUnavailable, InternvlError
 
 app = typer.Typer(
     name="internvl", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
+keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
+app.add_typer(keys, name="key")
 errors = Console(stderr=True, highlight=False)
 
 Address = Annotated[str, typer.Option(help="host:port of the gateway.", envvar="INTERNVL_CLI_ADDRESS")]
@@ -106,6 +109,17 @@ def chat(
             _converse(runner, session, list(image or []))
         finally:
             runner.run(client.close())
+
+
+@keys.command("new")
+def new(tenant: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None:
+    """Make an API key: it is shown this once, and the second line goes below [keys] in the key file."""
+    try:
+        check_tenant_name(tenant)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="TENANT") from None
+    key = new_key()
+    typer.echo(f'{key}\n{key_digest(key)} = "{tenant}"')
 
 
 @app.command("version")

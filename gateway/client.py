@@ -60,8 +60,15 @@ _KINDS = {"image": chat_pb2.MEDIA_KIND_IMAGE, "video": chat_pb2.MEDIA_KIND_VIDEO
 class ChatClient:
     """One gateway. Open while its context lasts; any number of calls at a time."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
         self._channel = open_channel(address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials)
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._media = chat_pb2_grpc.MediaServiceStub(self._channel)
 
@@ -87,7 +94,7 @@ class ChatClient:
     ) -> AsyncGenerator[Event, None]:
         """Answers the last message. Closing the iterator stops the reply on the server, too."""
         request = chat_request(messages, sampling or Sampling(), visual or Visual())
-        call = self._chat.Chat(request, timeout=timeout)
+        call = self._chat.Chat(request, timeout=timeout, metadata=self._metadata)
         try:
             async for response in call:
                 if (event := event_of(response)) is not None:
@@ -100,14 +107,15 @@ class ChatClient:
     async def upload(self, data: bytes, kind: Literal["image", "video"] = "image") -> str:
         """Sends a file in chunks; returns the id for `Image(id=...)` or `Video(id=...)`."""
         try:
-            return (await self._media.Upload(_upload_requests(data, kind))).id
+            return (await self._media.Upload(_upload_requests(data, kind), metadata=self._metadata)).id
         except grpc.aio.AioRpcError as error:
             raise from_call_error(error) from error
 
     async def model_info(self, *, wait_seconds: float = 5.0) -> ModelInfo:
         """What is served, and its limits."""
         try:
-            return (await self._chat.GetModelInfo(chat_pb2.GetModelInfoRequest(), timeout=wait_seconds)).info
+            request = chat_pb2.GetModelInfoRequest()
+            return (await self._chat.GetModelInfo(request, timeout=wait_seconds, metadata=self._metadata)).info
         except grpc.aio.AioRpcError as error:
             raise from_call_error(error) from error
 

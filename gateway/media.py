@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from gateway.limits import RequestLimits
+from gateway.request_limits import RequestLimits
 from shared.content import content_digest, media_id
 from shared.errors import (
     BadMessages,

@@ -5,9 +5,10 @@ import asyncio
 from gateway.admission import Admission
 from gateway.backends import Backends
 from gateway.chat import Chat
-from gateway.limits import RequestLimits
+from gateway.request_limits import RequestLimits
 from gateway.servicer import ChatServicer, MediaServicer
 from gateway.settings import GatewaySettings
+from gateway.tenants import Tenants
 from shared.pb.internvl.chat.v1 import chat_pb2_grpc
 from shared.rpc import Server
 from shared.service import run_service
@@ -22,21 +23,26 @@ def main() -> None:
 
 async def serve(settings: GatewaySettings) -> None:
     """Serves until told to stop; healthy while both services behind it are there and agree."""
+    tenants = Tenants.from_settings(settings)
     server = Server(settings)
     async with Backends(settings) as backends:
-        add_servicers(server, backends, settings)
-        watch = asyncio.create_task(backends.watch(lambda serving: server.set_serving(SERVICES, serving=serving)))
+        add_servicers(server, backends, settings, tenants)
+        watches = [
+            asyncio.create_task(backends.watch(lambda serving: server.set_serving(SERVICES, serving=serving))),
+            asyncio.create_task(tenants.watch(settings.key_file_check_seconds)),
+        ]
         try:
             await server.run(*SERVICES, healthy=False)
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
 
-def add_servicers(server: Server, backends: Backends, settings: GatewaySettings) -> None:
+def add_servicers(server: Server, backends: Backends, settings: GatewaySettings, tenants: Tenants) -> None:
     """Registers both services."""
     chat = Chat(backends, RequestLimits.from_settings(settings))
-    tenant = settings.default_tenant
-    servicer = ChatServicer(chat, backends, Admission(settings.max_concurrent_requests), tenant=tenant)
-    media = MediaServicer(backends, tenant=tenant, max_bytes=settings.max_upload_bytes)
+    admission = Admission(settings.max_concurrent_requests)
+    servicer = ChatServicer(chat, backends, admission, tenants)
+    media = MediaServicer(backends, admission, tenants, max_bytes=settings.max_upload_bytes)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.grpc)
     chat_pb2_grpc.add_MediaServiceServicer_to_server(media, server.grpc)

@@ -1,7 +1,7 @@
 """ChatService and MediaService: only translates between gRPC and `gateway.chat`."""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import grpc
@@ -11,9 +11,12 @@ from gateway.backends import Backends
 from gateway.chat import Chat
 from gateway.deadline import Deadline
 from gateway.media import MediaKind, too_large
+from gateway.tenants import Tenant, Tenants
 from shared.errors import BadOption, InternvlError
 from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 _KINDS = {chat_pb2.MEDIA_KIND_IMAGE: MediaKind.IMAGE, chat_pb2.MEDIA_KIND_VIDEO: MediaKind.VIDEO}
 
@@ -21,45 +24,52 @@ _KINDS = {chat_pb2.MEDIA_KIND_IMAGE: MediaKind.IMAGE, chat_pb2.MEDIA_KIND_VIDEO:
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """Conversations."""
 
-    def __init__(self, chat: Chat, backends: Backends, admission: Admission, *, tenant: str) -> None:
+    def __init__(self, chat: Chat, backends: Backends, admission: Admission, tenants: Tenants) -> None:
         self._chat = chat
         self._backends = backends
         self._admission = admission
-        self._tenant = tenant
+        self._tenants = tenants
 
     async def Chat(  # noqa: N802
-        self, request: chat_pb2.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: chat_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[chat_pb2.ChatResponse]:
         deadline = Deadline.after(context.time_remaining())
-        with self._admission.enter():
-            async with aclosing(self._chat.answer(request, tenant=self._tenant, deadline=deadline)) as events:
+        tenant = identified(self._tenants, context)
+        async with self._admission.enter(tenant, size_bytes=request.ByteSize()) as visit:
+            events = self._chat.answer(request, tenant=tenant.name, deadline=deadline, spend=visit.spend)
+            async with aclosing(events):
                 async for event in events:
                     yield event
 
     async def GetModelInfo(  # noqa: N802
-        self, request: chat_pb2.GetModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: chat_pb2.GetModelInfoRequest, context: Context
     ) -> chat_pb2.GetModelInfoResponse:
+        identified(self._tenants, context)
         return chat_pb2.GetModelInfoResponse(info=self._backends.model_info())
 
 
 class MediaServicer(chat_pb2_grpc.MediaServiceServicer):
     """Uploads, streamed on to the vision service."""
 
-    def __init__(self, backends: Backends, *, tenant: str, max_bytes: int) -> None:
+    def __init__(self, backends: Backends, admission: Admission, tenants: Tenants, *, max_bytes: int) -> None:
         self._backends = backends
-        self._tenant = tenant
+        self._admission = admission
+        self._tenants = tenants
         self._max_bytes = max_bytes
 
     async def Upload(  # noqa: N802
-        self, request_iterator: AsyncIterator[chat_pb2.UploadRequest], context: grpc.aio.ServicerContext[Any, Any]
+        self, request_iterator: AsyncIterator[chat_pb2.UploadRequest], context: Context
     ) -> chat_pb2.UploadResponse:
-        try:
-            header = await self._header(request_iterator)
-        except InternvlError:
-            await _discard(request_iterator, self._max_bytes)
-            raise
-        requests = _put_requests(self._tenant, header.size_bytes, request_iterator)
-        identifier = await self._backends.put_media(requests, Deadline.after(context.time_remaining()))
+        async with AsyncExitStack() as visit:
+            try:
+                tenant = identified(self._tenants, context)
+                header = await self._header(request_iterator)
+                await visit.enter_async_context(self._admission.enter(tenant, size_bytes=header.size_bytes))
+            except InternvlError:
+                await _discard(request_iterator, self._max_bytes)
+                raise
+            requests = _put_requests(tenant.name, header.size_bytes, request_iterator)
+            identifier = await self._backends.put_media(requests, Deadline.after(context.time_remaining()))
         return chat_pb2.UploadResponse(id=identifier)
 
     async def _header(self, requests: AsyncIterator[chat_pb2.UploadRequest]) -> chat_pb2.UploadHeader:
@@ -74,6 +84,12 @@ class MediaServicer(chat_pb2_grpc.MediaServiceServicer):
         if header.size_bytes > self._max_bytes:
             raise too_large(_KINDS[header.kind], self._max_bytes, "header.size_bytes")
         return header
+
+
+def identified(tenants: Tenants, context: Context) -> Tenant:
+    """Whose the call is. Raises KeyMissing, KeyUnknown, TenantSuspended."""
+    sent = dict(context.invocation_metadata() or ()).get("authorization")
+    return tenants.identify(sent if isinstance(sent, str) else None)
 
 
 async def _discard(requests: AsyncIterator[chat_pb2.UploadRequest], max_bytes: int) -> None:

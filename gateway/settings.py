@@ -1,5 +1,6 @@
 """What an operator can set: `internvl-gateway --help`, or INTERNVL_GATEWAY_... in the environment."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic_settings import SettingsConfigDict
@@ -27,8 +28,12 @@ class GatewaySettings(ServiceSettings):
     """Retries to a service as a share of the requests to it, in the long run."""
     retry_burst: int = 256
     """Retries at once beyond that: streams that may move when a replica dies."""
+    key_file: Path | None = None
+    """TOML file of tenants, their limits and their API keys (docs/security.md); None: no keys, one tenant."""
+    key_file_check_seconds: float = 1.0
+    """How often the key file is looked at; it is read again when it has changed."""
     default_tenant: str = "default"
-    """Whose requests are that come without a key."""
+    """Whose requests are while there is no key file."""
     max_concurrent_requests: int = 256
     """Replies at a time; beyond that, RESOURCE_EXHAUSTED."""
     max_messages: int = 512

@@ -2,7 +2,7 @@
 
 import math
 
-from gateway.limits import RequestLimits
+from gateway.request_limits import RequestLimits
 from shared.errors import BadMessages, BadOption
 from shared.pb.internvl.chat.v1 import chat_pb2
 from shared.pb.internvl.common.v1 import visual_pb2

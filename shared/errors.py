@@ -2,10 +2,12 @@
 
     InternvlError
     ├── InvalidRequest      ImageUnreadable ImageTooLarge VideoUnreadable VideoTooLarge
-    │                       BadOption BadMessages UriNotAllowed PromptTooLong
+    │                       BadOption BadMessages UriNotAllowed PromptTooLong RequestTooLarge
+    ├── Unauthenticated     KeyMissing KeyUnknown
+    ├── PermissionDenied    TenantSuspended
     ├── NotFound            MediaExpired EmbeddingNotFound
     ├── DataLoss            EmbeddingInvalid
-    ├── ResourceExhausted   QueueFull
+    ├── ResourceExhausted   QueueFull RateLimited
     ├── Unavailable         Draining BackendUnavailable StoreUnavailable ModelMismatch
     ├── DeadlineExceeded
     └── Internal
@@ -81,6 +83,30 @@ class PromptTooLong(InvalidRequest):
         super().__init__(message, field=field, metadata=metadata)
 
 
+class RequestTooLarge(InvalidRequest):
+    """More bytes than its tenant may have in flight at all."""
+
+
+class Unauthenticated(InternvlError):
+    """Nobody we know asks."""
+
+
+class KeyMissing(Unauthenticated):
+    """No API key came with the request, and there must be one."""
+
+
+class KeyUnknown(Unauthenticated):
+    """An API key that is nobody's."""
+
+
+class PermissionDenied(InternvlError):
+    """Whoever asks is known, and may not."""
+
+
+class TenantSuspended(PermissionDenied):
+    """The operator has suspended the tenant."""
+
+
 class NotFound(InternvlError):
     """What the request refers to is gone."""
 
@@ -121,6 +147,10 @@ class ResourceExhausted(InternvlError):
 
 class QueueFull(ResourceExhausted):
     """A bounded queue has no room."""
+
+
+class RateLimited(ResourceExhausted):
+    """The tenant has used up what it may have in a minute, or at a time."""
 
 
 class Unavailable(InternvlError):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +12,19 @@ from gateway.client import ChatClient
 from gateway.discovery import Resolve, resolve
 from gateway.server import SERVICES, add_servicers
 from gateway.settings import GatewaySettings
+from gateway.tenants import Tenants
 from shared.rpc import Server
 from tests.gateway.fakes import FakeLlm, FakeVision, serving
 
 
 @asynccontextmanager
 async def gateway_serving(
-    vision_address: str, llm_address: str, *, max_concurrent_requests: int = 4, resolve: Resolve = resolve
+    vision_address: str,
+    llm_address: str,
+    *,
+    max_concurrent_requests: int = 4,
+    resolve: Resolve = resolve,
+    key_file: Path | None = None,
 ) -> AsyncIterator[str]:
     settings = GatewaySettings(
         port=0,
@@ -28,10 +35,11 @@ async def gateway_serving(
         max_concurrent_requests=max_concurrent_requests,
         max_inline_media_bytes=1 << 20,
         max_upload_bytes=8 << 20,
+        key_file=key_file,
     )
     server = Server(settings)
     async with Backends(settings, resolve=resolve) as backends:
-        add_servicers(server, backends, settings)
+        add_servicers(server, backends, settings, Tenants.from_settings(settings))
         changed = asyncio.Event()
 
         async def on_change(healthy: bool) -> None:

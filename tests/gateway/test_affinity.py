@@ -2,8 +2,8 @@
 
 from gateway.affinity import conversation_key
 from gateway.conversation import Image, Message, Sampling, Visual, chat_request, user
-from gateway.limits import RequestLimits
 from gateway.media import media_of
+from gateway.request_limits import RequestLimits
 from shared.content import content_digest, media_id
 
 LIMITS = RequestLimits(message_count=9, part_count=9, media_count=9, inline_media_bytes=1 << 20)

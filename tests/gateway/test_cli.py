@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from gateway.cli import parse_increment
+from gateway.key_file import KeyFile, key_digest
 from shared.errors import ImageUnreadable
 from tests.gateway.fakes import FakeLlm, FakeVision
 
@@ -83,6 +84,16 @@ async def test_an_interrupt_stops_the_reply_and_not_the_program(gateway: str, ll
     assert (process.returncode, output) == (0, b"two circles\n")
     assert b"(stopped)" in errors
     assert [len(request.messages) for request in llm.requests] == [1, 1]
+
+
+async def test_a_new_key_is_shown_with_its_line_for_the_file() -> None:
+    code, output, _ = await internvl("key", "new", "acme")
+    key, line = output.splitlines()
+    assert code == 0
+    assert KeyFile.parse(f"[tenants.acme]\n[keys]\n{line}").keys == {key_digest(key): "acme"}
+    code, output, errors = await internvl("key", "new", "a b")
+    assert (code, output) == (2, "")
+    assert "a tenant's name is" in errors.replace("\n", " ")
 
 
 async def test_version() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gateway.limits import RequestLimits
 from gateway.media import Frames, MediaKind, distinct, media_of, read_media
+from gateway.request_limits import RequestLimits
 from shared.content import content_digest, media_id
 from shared.errors import (
     BadMessages,

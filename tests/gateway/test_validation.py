@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import text_format
 
-from gateway.limits import RequestLimits
+from gateway.request_limits import RequestLimits
 from gateway.validation import INCREMENTS, check_request
 from shared.errors import BadMessages, BadOption, InvalidRequest
 from shared.pb.internvl.chat.v1 import chat_pb2
