@@ -34,7 +34,7 @@ from shared.errors import BackendUnavailable, InternvlError, Unavailable
 from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
 from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.telemetry import outgoing_metadata
+from shared.request_context import outgoing_metadata
 
 if TYPE_CHECKING:
     from shared.pb.internvl.llm.v1.llm_pb2_grpc import LlmServiceAsyncStub

@@ -13,11 +13,11 @@ import grpc
 import torch
 
 from llm_service.conversation import Visual
-from shared import telemetry
 from shared.channel import open_channel
 from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from shared.request_context import outgoing_metadata
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
@@ -79,7 +79,7 @@ class EmbeddingLoader:
         """Manifest and tiles, one more at most than there should be."""
         stub = vision_pb2_grpc.VisionServiceStub(await self._channel(visual.holder))
         request = vision_pb2.ReadEmbeddingRequest(key=visual.key)
-        call = stub.ReadEmbedding(request, timeout=_PULL_SECONDS, metadata=telemetry.outgoing_metadata())
+        call = stub.ReadEmbedding(request, timeout=_PULL_SECONDS, metadata=outgoing_metadata())
         values: list[bytes] = []
         try:
             async for response in call:

@@ -28,9 +28,9 @@ from grpc_reflection.v1alpha import reflection
 
 from shared import errors
 from shared.channel import channel_options
+from shared.request_context import REQUEST_ID_KEY, enter_request
 from shared.settings import ServiceSettings
 from shared.status import DETAILS_KEY, status_code, to_status
-from shared.telemetry import REQUEST_ID_KEY, enter_request
 
 log = logging.getLogger(__name__)
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
@@ -192,8 +192,8 @@ class _Call:
         self._started = time.monotonic()
 
     async def begin(self) -> None:
-        request_id = enter_request(tuple(self._context.invocation_metadata() or ()))
-        await self._context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))
+        request = enter_request(tuple(self._context.invocation_metadata() or ()))
+        await self._context.send_initial_metadata(((REQUEST_ID_KEY, request.request_id),))
 
     async def fail(self, error: Exception) -> NoReturn:
         """Ends the call with the error's status."""

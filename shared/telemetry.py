@@ -1,47 +1,16 @@
-"""One JSON object a line, with the request id that all services share.
-
-The id travels in the `x-request-id` metadata, next to `traceparent`, and lives in a context variable in between: a log
-line written anywhere below a handler names its request without passing it down.
-"""
+"""One JSON object a line, with the ids of the request it was written for (shared/request_context.py)."""
 
 import json
 import logging
 import sys
 import time
-import uuid
-from collections.abc import Sequence
-from contextvars import ContextVar
 
-REQUEST_ID_KEY = "x-request-id"
-TRACEPARENT_KEY = "traceparent"
-_MAX_ID_CHARS = 128
+from shared.request_context import current_request
+
 _OWN_HANDLERS = ("transformers",)
 """Libraries that write their own lines to standard error unless told otherwise; their errors are kept."""
 
-_request_id: ContextVar[str] = ContextVar("request_id", default="")
-_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 _FIELDS_OF_EVERY_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-
-
-def current_request_id() -> str:
-    """Id of the request being handled, or "" outside one."""
-    return _request_id.get()
-
-
-def enter_request(metadata: Sequence[tuple[str, str | bytes]]) -> str:
-    """Takes over the caller's ids, or makes a request id; returns it. For the rest of this context."""
-    received = {key: value for key, value in metadata if isinstance(value, str)}
-    offered = received.get(REQUEST_ID_KEY, "")
-    usable = 0 < len(offered) <= _MAX_ID_CHARS and offered.isprintable()
-    _request_id.set(offered if usable else uuid.uuid4().hex)
-    _traceparent.set(received.get(TRACEPARENT_KEY, ""))
-    return _request_id.get()
-
-
-def outgoing_metadata() -> tuple[tuple[str, str], ...]:
-    """What a call to the next service carries."""
-    pairs = ((REQUEST_ID_KEY, _request_id.get()), (TRACEPARENT_KEY, _traceparent.get()))
-    return tuple((key, value) for key, value in pairs if value)
 
 
 def configure_logging(service: str, level: str) -> None:
@@ -70,8 +39,8 @@ class _JsonFormatter(logging.Formatter):
             "service": self._service,
             "message": record.getMessage(),
         }
-        if request_id := _request_id.get():
-            line["request_id"] = request_id
+        if (request := current_request()) is not None:
+            line.update(request.log_fields())
         line.update((key, value) for key, value in record.__dict__.items() if key not in _FIELDS_OF_EVERY_RECORD)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)

@@ -44,12 +44,12 @@ class Fake:
         self.reached = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.deadlines: list[float | None] = []
-        self.request_ids: list[str] = []
+        self.metadata: list[dict[str, str]] = []
 
     async def enter(self, context: Context) -> None:
         self.deadlines.append(context.time_remaining())
-        metadata = dict(context.invocation_metadata() or ())
-        self.request_ids.append(str(metadata.get("x-request-id")))
+        metadata = context.invocation_metadata() or ()
+        self.metadata.append({key: value for key, value in metadata if isinstance(value, str)})
         if self.failures:
             raise self.failures.pop(0)
         self.reached.set()

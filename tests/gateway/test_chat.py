@@ -277,13 +277,16 @@ async def test_more_requests_than_allowed_are_refused_and_room_comes_back(client
                 await asyncio.sleep(0.02)
 
 
-async def test_the_request_id_reaches_both_services_and_comes_back(
+async def test_the_ids_of_a_request_reach_both_services_and_its_own_comes_back(
     gateway: str, vision: FakeVision, llm: FakeLlm
 ) -> None:
+    ids = {"x-request-id": "req-7", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
     async with grpc.aio.insecure_channel(gateway) as channel:
         stub = chat_pb2_grpc.ChatServiceStub(channel)
         message = chat_pb2.Message(role=visual_pb2.ROLE_USER, parts=[chat_pb2.Part(image=chat_pb2.Image(data=b"x"))])
-        call = stub.Chat(chat_pb2.ChatRequest(messages=[message]), metadata=(("x-request-id", "req-7"),))
+        call = stub.Chat(chat_pb2.ChatRequest(messages=[message]), metadata=tuple(ids.items()))
         assert [event async for event in call]
         assert dict(await call.initial_metadata())["x-request-id"] == "req-7"
-    assert {*vision.request_ids, *llm.request_ids} == {"req-7"}
+    assert vision.metadata
+    assert llm.metadata
+    assert all(received.items() >= ids.items() for received in vision.metadata + llm.metadata)

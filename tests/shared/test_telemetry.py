@@ -1,4 +1,4 @@
-"""Request ids and log lines."""
+"""Log lines."""
 
 import contextvars
 import io
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.telemetry import LoadingLog, configure_logging, current_request_id, enter_request, outgoing_metadata
+from shared.request_context import enter_request
+from shared.telemetry import LoadingLog, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -27,47 +28,16 @@ def log_lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     return written
 
 
-def entered(*metadata: tuple[str, str | bytes]) -> tuple[str, dict[str, str]]:
-    """What a request with this metadata is called, and what it passes on; leaves no trace in this context."""
-
-    def enter() -> tuple[str, dict[str, str]]:
-        request_id = enter_request(metadata)
-        assert request_id == current_request_id()
-        return request_id, dict(outgoing_metadata())
-
-    return contextvars.copy_context().run(enter)
-
-
-def test_the_callers_ids_are_passed_on() -> None:
-    request_id, outgoing = entered(("x-request-id", "abc"), ("traceparent", "00-1-2-01"), ("other", "x"))
-    assert request_id == "abc"
-    assert outgoing == {"x-request-id": "abc", "traceparent": "00-1-2-01"}
-
-
-@pytest.mark.parametrize("offered", ["", "x" * 129, "a\nb"])
-def test_an_id_that_cannot_be_used_is_replaced(offered: str) -> None:
-    request_id, outgoing = entered(("x-request-id", offered))
-    assert len(request_id) == 32
-    assert outgoing == {"x-request-id": request_id}
-
-
-def test_requests_without_an_id_get_different_ones() -> None:
-    assert entered()[0] != entered()[0]
-
-
-def test_outside_a_request_nothing_is_passed_on() -> None:
-    assert contextvars.Context().run(outgoing_metadata) == ()
-
-
 def test_a_line_is_an_object_with_the_extra_fields(log_lines: io.StringIO) -> None:
     def work() -> None:
-        enter_request((("x-request-id", "abc"),))
+        enter_request((("x-request-id", "abc"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")))
         logging.getLogger("any").info("encoded", extra={"tiles": 3, "where": "日本"})
 
     contextvars.copy_context().run(work)
     line = json.loads(log_lines.getvalue())
     assert (line["service"], line["level"], line["message"]) == ("vision", "INFO", "encoded")
     assert (line["tiles"], line["where"], line["request_id"]) == (3, "日本", "abc")
+    assert line["trace_id"] == "a" * 32
 
 
 def test_an_exception_is_in_the_line(log_lines: io.StringIO) -> None:

@@ -30,7 +30,8 @@ class ChatServiceStub(object):
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     def __init__(self, channel):
@@ -56,7 +57,8 @@ class ChatServiceServicer(object):
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     def Chat(self, request, context):
@@ -101,7 +103,8 @@ class ChatService(object):
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     @staticmethod

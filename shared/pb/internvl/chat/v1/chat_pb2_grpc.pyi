@@ -31,7 +31,8 @@ class ChatServiceStub:
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     @_typing.overload
@@ -52,7 +53,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -69,7 +71,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors are the call's google.rpc.Status with one ErrorInfo (domain "internvl", a reason in capitals), plus BadRequest
     for bad fields and RetryInfo on overload. A stream that fails ends with the status; no event carries an error.
-    Metadata: `x-request-id` is taken over or made, and returned in the initial metadata.
+    Metadata: `authorization: Bearer KEY` where the operator wants keys; `x-request-id` is taken over or made, and returned
+    in the initial metadata; `traceparent` and `tracestate` (W3C) are passed on to every stage.
     """
 
     @_abc_1.abstractmethod
