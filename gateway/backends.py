@@ -50,15 +50,16 @@ class Backends:
 
     def __init__(self, settings: GatewaySettings, *, resolve: Resolve = resolve) -> None:
         self._settings = settings
+        vision, llm = Target.parse(settings.vision_address), Target.parse(settings.llm_address)
         self._vision = Replicas(
-            Discovery(Target.parse(settings.vision_address), resolve),
-            self._connector(lambda channel: vision_pb2_grpc.VisionServiceStub(channel)),
+            Discovery(vision, resolve),
+            self._connector(vision, lambda channel: vision_pb2_grpc.VisionServiceStub(channel)),
             _vision_info,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
         self._llm = Replicas(
-            Discovery(Target.parse(settings.llm_address), resolve),
-            self._connector(lambda channel: llm_pb2_grpc.LlmServiceStub(channel)),
+            Discovery(llm, resolve),
+            self._connector(llm, lambda channel: llm_pb2_grpc.LlmServiceStub(channel)),
             _llm_info,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
@@ -158,9 +159,18 @@ class Backends:
             extra = {"failed": replica.address, "cause": failure.reason(), "token_count": reply.token_count}
             log.info(doing, extra=extra)
 
-    def _connector(self, make_stub: Callable[[grpc.aio.Channel], Stub]) -> Callable[[str], Replica[Stub]]:
+    def _connector(
+        self, target: Target, make_stub: Callable[[grpc.aio.Channel], Stub]
+    ) -> Callable[[str], Replica[Stub]]:
+        tls = self._settings.peer_tls()
+
         def connect(address: str) -> Replica[Stub]:
-            channel = open_channel(address, max_message_bytes=self._settings.max_message_bytes)
+            channel = open_channel(
+                address,
+                max_message_bytes=self._settings.max_message_bytes,
+                credentials=None if tls is None else tls.credentials(),
+                server_name="" if tls is None else tls.name or target.name,
+            )
             return Replica(address, channel, make_stub(channel))
 
         return connect

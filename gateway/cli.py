@@ -16,8 +16,33 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gateway.client import DEFAULT_ADDRESS, ChatClient, ChatSession, Finished, Sampling, Started, Visual, follow
-from gateway.conversation import PositionIncrement
+from gateway.cli_options import (
+    Address,
+    ApiKey,
+    Images,
+    Increment,
+    MaxTiles,
+    MaxTokens,
+    Temperature,
+    Tls,
+    TlsCa,
+    TlsCertificate,
+    TlsKey,
+    connect,
+    parse_increment,
+    tls_files,
+)
+from gateway.client import (
+    DEFAULT_ADDRESS,
+    ChatClient,
+    ChatSession,
+    Finished,
+    Sampling,
+    Started,
+    TlsFiles,
+    Visual,
+    follow,
+)
 from gateway.key_file import check_tenant_name, key_digest, new_key
 from shared.errors import BackendUnavailable, InternvlError
 
@@ -27,18 +52,6 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
 app.add_typer(keys, name="key")
 errors = Console(stderr=True, highlight=False)
-
-Address = Annotated[str, typer.Option(help="host:port of the gateway.", envvar="INTERNVL_CLI_ADDRESS")]
-Images = Annotated[
-    list[Path] | None, typer.Option("--image", "-i", help="A picture; may be given again.", exists=True, dir_okay=False)
-]
-Increment = Annotated[
-    str | None,
-    typer.Option(help="Position increment of visual tokens: 1, 1/2, 0.25 ... 1/256, or auto.", metavar="DELTA"),
-]
-MaxTiles = Annotated[int | None, typer.Option(help="Most tiles a picture is cut into.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of a reply.")]
-Temperature = Annotated[float | None, typer.Option(help="0 = always the likeliest token.")]
 
 CHAT_HELP = "/image PATH adds a picture to the next message, /quit or Ctrl-D leaves, Ctrl-C stops a reply."
 
@@ -75,13 +88,19 @@ def ask(
     max_tiles: MaxTiles = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
+    api_key: ApiKey = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Ask one question; only the answer goes to standard output."""
     visual = Visual(max_tiles, parse_increment(increment))
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
 
     async def once() -> None:
-        async with ChatClient(address) as client:
+        async with connect(address, api_key, files) as client:
             session = ChatSession(client, visual=visual, sampling=sampling)
             await write_reply(session, [*(image or []), question])
 
@@ -97,18 +116,47 @@ def chat(
     max_tiles: MaxTiles = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
+    api_key: ApiKey = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
     system: Annotated[str | None, typer.Option(help="Instructions to the model.")] = None,
 ) -> None:
     """Chat, with pictures if you like."""
     visual = Visual(max_tiles, parse_increment(increment))
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
     with reported_errors(), asyncio.Runner() as runner:
-        client = runner.run(_connect(address))
+        client = runner.run(_connected(address, api_key, files))
         session = ChatSession(client, system=system, visual=visual, sampling=sampling)
         try:
             _converse(runner, session, list(image or []))
         finally:
             runner.run(client.close())
+
+
+@app.command()
+def health(
+    address: Annotated[str, typer.Argument(help="host:port of any of the three services.")],
+    service: Annotated[str, typer.Option(help="One of its gRPC services; default: all of them.")] = "",
+    server_name: Annotated[str, typer.Option(help="Name its certificate bears; default: the host of ADDRESS.")] = "",
+    seconds: Annotated[float, typer.Option(help="How long to wait for the answer.")] = 5.0,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Exit with 0 if it serves, with 1 if not: a probe where TLS is on."""
+    from gateway.health_check import is_serving  # needs an extra
+
+    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
+    try:
+        serves = asyncio.run(is_serving(address, service, files, server_name=server_name, seconds=seconds))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    errors.print("serving" if serves else "not serving")
+    raise typer.Exit(not serves)
 
 
 @keys.command("new")
@@ -126,17 +174,6 @@ def new(tenant: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None
 def show_version() -> None:
     """Print the version."""
     typer.echo(version("internvl-serving"))
-
-
-def parse_increment(text: str | None) -> PositionIncrement | None:
-    """`1`, `0.25`, `1/4` or `auto`. Whether the server has such an increment, it says itself."""
-    if text is None or text == "auto":
-        return "auto" if text else None
-    numerator, slash, denominator = text.partition("/")
-    try:
-        return float(numerator) / (float(denominator) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(f"{text!r} is none of 1, 0.25, 1/4 and auto", param_hint="--increment") from None
 
 
 @contextmanager
@@ -174,8 +211,8 @@ async def write_reply(session: ChatSession, parts: Sequence[str | Path]) -> tupl
     return ends
 
 
-async def _connect(address: str) -> ChatClient:
-    client = ChatClient(address)
+async def _connected(address: str, api_key: str | None, tls: TlsFiles | None) -> ChatClient:
+    client = connect(address, api_key, tls)
     try:
         info = await client.model_info()
     except InternvlError:

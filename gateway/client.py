@@ -30,6 +30,7 @@ from shared.errors import BackendUnavailable, MediaExpired
 from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
 from shared.status import from_call_error
+from shared.tls import TlsFiles, channel_credentials
 
 __all__ = [
     "ChatClient",
@@ -42,6 +43,7 @@ __all__ = [
     "Message",
     "Sampling",
     "Started",
+    "TlsFiles",
     "Video",
     "Visual",
     "follow",
@@ -65,8 +67,12 @@ class ChatClient:
         address: str = DEFAULT_ADDRESS,
         *,
         api_key: str | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        """`tls` names who must have signed the gateway's certificate (None in it: the system's authorities), and for
+        mTLS one's own certificate; without it the connection is in the clear. Raises ValueError for unusable files.
+        """
+        credentials = None if tls is None else channel_credentials(tls)
         self._channel = open_channel(address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials)
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)

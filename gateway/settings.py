@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import MEBIBYTE, ServiceSettings
+from shared.settings import MEBIBYTE, PeerSettings, ServiceSettings
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(PeerSettings, ServiceSettings):
     """Settings of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="INTERNVL_GATEWAY_")

@@ -18,6 +18,7 @@ from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from shared.request_context import outgoing_metadata
+from shared.tls import PeerTls
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
@@ -27,10 +28,13 @@ _MAX_CHANNELS = 64
 class EmbeddingLoader:
     """Loads rows (R, D) of any embedding."""
 
-    def __init__(self, store: EmbeddingStore, *, hidden_size: int, max_message_bytes: int) -> None:
+    def __init__(
+        self, store: EmbeddingStore, *, hidden_size: int, max_message_bytes: int, tls: PeerTls | None = None
+    ) -> None:
         self._store = store
         self._hidden_size = hidden_size
         self._max_message_bytes = max_message_bytes
+        self._tls = tls
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def load(self, visual: Visual, first_row: int, last_row: int) -> torch.Tensor:
@@ -109,7 +113,12 @@ class EmbeddingLoader:
         if address not in self._channels:
             if len(self._channels) >= _MAX_CHANNELS:  # replicas come and go; who they were is forgotten
                 await self._channels.pop(next(iter(self._channels))).close(_PULL_SECONDS)
-            self._channels[address] = open_channel(address, max_message_bytes=self._max_message_bytes)
+            self._channels[address] = open_channel(
+                address,
+                max_message_bytes=self._max_message_bytes,
+                credentials=None if self._tls is None else self._tls.credentials(),
+                server_name="" if self._tls is None else self._tls.name,
+            )
         return self._channels[address]
 
 

@@ -44,7 +44,12 @@ async def serve(settings: LlmSettings) -> None:
     followers, engine = _start_engine(settings, checkpoint)
     redis = RedisStore(settings.redis_url.get_secret_value())
     store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
-    embeddings = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=settings.max_message_bytes)
+    embeddings = EmbeddingLoader(
+        store,
+        hidden_size=config.hidden_size,
+        max_message_bytes=settings.max_message_bytes,
+        tls=settings.peer_tls(),
+    )
     window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
     generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)
     servicer = LlmServicer(

@@ -4,10 +4,10 @@ from typing import ClassVar, Literal
 
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import ModelSettings
+from shared.settings import ModelSettings, PeerSettings
 
 
-class LlmSettings(ModelSettings):
+class LlmSettings(PeerSettings, ModelSettings):
     """Settings of the LLM service."""
 
     model_config = SettingsConfigDict(env_prefix="INTERNVL_LLM_")

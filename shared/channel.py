@@ -18,10 +18,19 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
 
 
 def open_channel(
-    target: str, *, max_message_bytes: int, credentials: grpc.ChannelCredentials | None = None
+    target: str,
+    *,
+    max_message_bytes: int,
+    credentials: grpc.ChannelCredentials | None = None,
+    server_name: str = "",
 ) -> grpc.aio.Channel:
-    """A channel to one address; in the clear unless credentials are given."""
+    """A channel to one address; in the clear unless credentials are given.
+
+    The server's certificate must bear `server_name`, or the host of `target` if that is empty.
+    """
     options = channel_options(max_message_bytes)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
     return grpc.aio.secure_channel(target, credentials, options=options)

@@ -31,6 +31,7 @@ from shared.channel import channel_options
 from shared.request_context import REQUEST_ID_KEY, enter_request
 from shared.settings import ServiceSettings
 from shared.status import DETAILS_KEY, status_code, to_status
+from shared.tls import server_credentials
 
 log = logging.getLogger(__name__)
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
@@ -76,16 +77,10 @@ class Server:
 
     def _bind(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"
-        certificate, key = self._settings.tls_certificate, self._settings.tls_key
-        if certificate is None or key is None:
+        files = self._settings.tls_files
+        if files is None:
             return self.grpc.add_insecure_port(address)
-        authority = self._settings.tls_client_ca
-        credentials = grpc.ssl_server_credentials(
-            [(key.read_bytes(), certificate.read_bytes())],
-            root_certificates=authority.read_bytes() if authority else None,
-            require_client_auth=authority is not None,
-        )
-        return self.grpc.add_secure_port(address, credentials)
+        return self.grpc.add_secure_port(address, server_credentials(files))
 
 
 class _Boundary(grpc.aio.ServerInterceptor):

@@ -13,6 +13,7 @@ from pydantic import SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from shared.redis_url import RedisUrl
+from shared.tls import PeerTls, TlsFiles
 
 PREFIXES = ("INTERNVL_VISION_", "INTERNVL_LLM_", "INTERNVL_GATEWAY_", "INTERNVL_CLI_")
 MEBIBYTE = 1 << 20
@@ -52,6 +53,13 @@ class ServiceSettings(BaseSettings):
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         return self
 
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """Of this server; None: in the clear."""
+        if self.tls_certificate is None:
+            return None
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
+
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> Self:
         """Flags over environment over defaults. Exits with a usage message on a bad flag."""
@@ -74,6 +82,33 @@ class ServiceSettings(BaseSettings):
         ]
         if strangers:
             raise ValueError(f"unknown environment variables: {', '.join(strangers)}")
+
+
+class PeerSettings(BaseSettings):
+    """What a service has that calls others."""
+
+    peer_ca: Path | None = None
+    """PEM file of the authority that signed the services this one calls; switches TLS on for these calls."""
+    peer_certificate: Path | None = None
+    """PEM file of the certificate chain shown to them (mTLS)."""
+    peer_key: Path | None = None
+    """PEM file of its private key."""
+    peer_name: str = ""
+    """Name that must stand in their certificates; default: the host of their address, or the name of dns:///."""
+
+    @model_validator(mode="after")
+    def _peer_tls_is_whole(self) -> Self:
+        if (self.peer_certificate is None) != (self.peer_key is None):
+            raise ValueError("peer_certificate and peer_key go together")
+        if self.peer_ca is None and (self.peer_certificate is not None or self.peer_name):
+            raise ValueError("peer_certificate, peer_key and peer_name need peer_ca")
+        return self
+
+    def peer_tls(self) -> PeerTls | None:
+        """For calls to other services; None: in the clear. Raises ValueError."""
+        if self.peer_ca is None:
+            return None
+        return PeerTls(TlsFiles(self.peer_certificate, self.peer_key, self.peer_ca), self.peer_name)
 
 
 class ModelSettings(ServiceSettings):

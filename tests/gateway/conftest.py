@@ -14,7 +14,8 @@ from gateway.server import SERVICES, add_servicers
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenants
 from shared.rpc import Server
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from shared.tls import TlsFiles
+from tests.gateway.fakes import FakeLlm, FakeVision, peer_settings, serving, tls_settings
 
 
 @asynccontextmanager
@@ -25,6 +26,8 @@ async def gateway_serving(
     max_concurrent_requests: int = 4,
     resolve: Resolve = resolve,
     key_file: Path | None = None,
+    tls: TlsFiles | None = None,
+    peer_tls: TlsFiles | None = None,
 ) -> AsyncIterator[str]:
     settings = GatewaySettings(
         port=0,
@@ -36,6 +39,8 @@ async def gateway_serving(
         max_inline_media_bytes=1 << 20,
         max_upload_bytes=8 << 20,
         key_file=key_file,
+        **tls_settings(tls),
+        **peer_settings(peer_tls),
     )
     server = Server(settings)
     async with Backends(settings, resolve=resolve) as backends:

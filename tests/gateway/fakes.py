@@ -14,6 +14,7 @@ from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from shared.rpc import Server
 from shared.settings import ServiceSettings
+from shared.tls import TlsFiles
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -175,10 +176,27 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
         return llm_pb2.GetStatusResponse()
 
 
+def tls_settings(tls: TlsFiles | None) -> dict[str, Any]:
+    """Of a server that wants certificates of its own authority."""
+    if tls is None:
+        return {}
+    return {"tls_certificate": tls.certificate, "tls_key": tls.key, "tls_client_ca": tls.authority}
+
+
+def peer_settings(tls: TlsFiles | None) -> dict[str, Any]:
+    """Of a service that calls such servers."""
+    if tls is None:
+        return {}
+    return {"peer_certificate": tls.certificate, "peer_key": tls.key, "peer_ca": tls.authority}
+
+
 @asynccontextmanager
-async def serving(fake: FakeVision | FakeLlm, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[str]:
-    """The fake on loopback; its address."""
-    server = Server(LoopbackSettings(host=host, port=port))
+async def serving(
+    fake: FakeVision | FakeLlm, port: int = 0, host: str = "127.0.0.1", tls: TlsFiles | None = None
+) -> AsyncIterator[str]:
+    """The fake on loopback; its address. With `tls` it wants certificates of its own authority."""
+    server = Server(LoopbackSettings(host=host, port=port, **tls_settings(tls)))
+    await server.set_serving([], serving=True)
     if isinstance(fake, FakeVision):
         vision_pb2_grpc.add_VisionServiceServicer_to_server(fake, server.grpc)
     else:

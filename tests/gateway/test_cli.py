@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from gateway.cli import parse_increment
+from gateway.cli_options import parse_increment
 from gateway.key_file import KeyFile, key_digest
 from shared.errors import ImageUnreadable
 from tests.gateway.fakes import FakeLlm, FakeVision
