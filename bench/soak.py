@@ -41,7 +41,8 @@ from tests.support.pictures import file_of
 from tests.support.redis import RedisProcess, server
 from vision_service.image import ImageLimits, decode_image
 from vision_service.model.loading import load_visual_encoder
-from vision_service.tiles import TilingOptions, cut, normalize
+from vision_service.pixels import normalize
+from vision_service.tiles import TilingOptions, cut
 
 HIDDEN_SIZE = 64
 PATIENCE_SECONDS = 30.0

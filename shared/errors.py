@@ -7,7 +7,7 @@
     ├── PermissionDenied    TenantSuspended
     ├── NotFound            MediaExpired EmbeddingNotFound
     ├── DataLoss            EmbeddingInvalid
-    ├── ResourceExhausted   QueueFull RateLimited
+    ├── ResourceExhausted   QueueFull RateLimited DecodeTimeout DecoderStopped
     ├── Unavailable         Draining BackendUnavailable StoreUnavailable ModelMismatch
     ├── DeadlineExceeded
     └── Internal
@@ -151,6 +151,14 @@ class QueueFull(ResourceExhausted):
 
 class RateLimited(ResourceExhausted):
     """The tenant has used up what it may have in a minute, or at a time."""
+
+
+class DecodeTimeout(ResourceExhausted):
+    """A picture or clip that was not decoded within the time a file may take."""
+
+
+class DecoderStopped(ResourceExhausted):
+    """The system ended the process that decoded this file, as it does when memory runs out."""
 
 
 class Unavailable(InternvlError):

@@ -10,8 +10,8 @@ import torch
 
 from shared.errors import QueueFull
 from vision_service.model.tower import VisualEncoder
+from vision_service.pixels import normalize
 from vision_service.tile_queue import Ticket, TileQueue
-from vision_service.tiles import normalize
 
 
 @dataclass(eq=False)

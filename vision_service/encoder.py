@@ -2,13 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 
 from shared.content import content_digest, content_key
 from shared.embedding_store import Manifest, frame_tile
@@ -16,12 +12,15 @@ from shared.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
 from shared.framing import Codec
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
-from vision_service.image import ImageLimits, decode_image
+from vision_service.decoder.job import ImageJob, Job, VideoJob
+from vision_service.decoder.pool import Decoders
+from vision_service.decoder.process import Decoded
+from vision_service.image import ImageLimits
 from vision_service.memory_copies import HeldEmbedding
 from vision_service.replica_flight import ReplicaFlight
 from vision_service.single_flight import SingleFlight
-from vision_service.tiles import TilingOptions, cut
-from vision_service.video import FrameOptions, VideoLimits, sample_frames
+from vision_service.tiles import TilingOptions
+from vision_service.video import FrameOptions, VideoLimits
 
 log = logging.getLogger(__name__)
 _UPLOAD_WAIT_SECONDS = 10.0
@@ -79,20 +78,20 @@ class Encoder:
 
     def __init__(
         self,
+        decoders: Decoders,
         batcher: Batcher,
         copies: Copies,
         identity: EncoderIdentity,
         limits: EncoderLimits,
         flights: ReplicaFlight[Manifest],
         *,
-        decode_workers: int,
         codec: Codec = Codec.RAW,
     ) -> None:
         self._batcher = batcher
         self._copies = copies
         self._identity = identity
         self._limits = limits
-        self._decoders = ThreadPoolExecutor(decode_workers, thread_name_prefix="decode")
+        self._decoders = decoders
         self._decoding_count = 0
         self._flights: SingleFlight[Manifest] = SingleFlight()
         self._replica_flights = flights
@@ -113,22 +112,12 @@ class Encoder:
         )
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
-        """Raises ImageUnreadable, ImageTooLarge, MediaExpired, QueueFull."""
-
-        def decode(data: bytes) -> list[np.ndarray]:
-            image = decode_image(data, self._limits.image, exif_orientation=self._limits.exif_orientation)
-            return [cut(image, tiling)]
-
-        return await self._encode(tenant, source, f"image {tiling} {self._limits.exif_orientation}", decode)
+        """Raises ImageUnreadable, ImageTooLarge, MediaExpired, ResourceExhausted."""
+        return await self._encode(tenant, source, ImageJob(tiling, self._limits.image, self._limits.exif_orientation))
 
     async def encode_video(self, tenant: str, source: Source, frames: FrameOptions, tiling: TilingOptions) -> Encoded:
-        """Raises VideoUnreadable, VideoTooLarge, BadOption, MediaExpired, QueueFull."""
-
-        def decode(data: bytes) -> list[np.ndarray]:
-            sampled: list[Image.Image] = sample_frames(data, frames, self._limits.video)
-            return [cut(frame, tiling) for frame in sampled]
-
-        return await self._encode(tenant, source, f"video {frames} {tiling}", decode)
+        """Raises VideoUnreadable, VideoTooLarge, BadOption, MediaExpired, ResourceExhausted."""
+        return await self._encode(tenant, source, VideoJob(tiling, frames, self._limits.video))
 
     async def put_media(self, tenant: str, data: bytes) -> str:
         """Keeps a file for later; returns its id when every replica knows it, or this one alone does after a while."""
@@ -145,20 +134,18 @@ class Encoder:
 
     async def close(self) -> None:
         await self._batcher.close()
-        await asyncio.to_thread(self._decoders.shutdown)
+        await self._decoders.close()
         await self._replica_flights.close()
         await self._copies.close()
 
-    async def _encode(
-        self, tenant: str, source: Source, options: str, decode: Callable[[bytes], list[np.ndarray]]
-    ) -> Encoded:
+    async def _encode(self, tenant: str, source: Source, job: Job) -> Encoded:
         digest = await self._digest(tenant, source)
-        key = self._key(tenant, options, digest)
+        key = self._key(tenant, job.options, digest)
         manifest = await self._copies.find(key)
         if manifest is not None:
             return Encoded(key, manifest, self._used(tenant, source, digest), cached=True)
         data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
-        manifest = await self._flights.run(key, lambda: self._make_once(key, data, decode))
+        manifest = await self._flights.run(key, lambda: self._make_once(key, data, job))
         # Kept only now: what cannot be decoded is not worth keeping.
         identifier, _ = await self._copies.keep_media(tenant, digest, data)
         return Encoded(key, manifest, identifier, cached=False)
@@ -183,29 +170,24 @@ class Encoder:
             self.dtype_name, digest,
         )  # fmt: skip
 
-    async def _make_once(self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> Manifest:
+    async def _make_once(self, key: str, data: bytes, job: Job) -> Manifest:
         """Makes an embedding unless it has been made since it was looked for, or another replica is at it."""
-        return await self._replica_flights.run(
-            key, lambda: self._make(key, data, decode), lambda: self._copies.find(key)
-        )
+        return await self._replica_flights.run(key, lambda: self._make(key, data, job), lambda: self._copies.find(key))
 
-    async def _make(
-        self, key: str, data: bytes, decode: Callable[[bytes], list[np.ndarray]]
-    ) -> tuple[Manifest, "asyncio.Future[bool]"]:
-        parts = await self._decode(data, decode)
-        rows = await self._batcher.encode(np.concatenate(parts))
-        counts = tuple(len(part) for part in parts)
-        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, counts)
+    async def _make(self, key: str, data: bytes, job: Job) -> tuple[Manifest, "asyncio.Future[bool]"]:
+        decoded = await self._decode(data, job)
+        rows = await self._batcher.encode(decoded.tiles)
+        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts)
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         return manifest, await self._copies.keep(key, manifest, tiles)
 
-    async def _decode(self, data: bytes, decode: Callable[[bytes], list[np.ndarray]]) -> list[np.ndarray]:
+    async def _decode(self, data: bytes, job: Job) -> Decoded:
         if self._decoding_count >= self._limits.max_queued_decodes:
             raise QueueFull(f"{self._decoding_count} files wait to be decoded already", retry_after_seconds=2.0)
         self._decoding_count += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, decode, data)
+            return await self._decoders.decode(job, data)
         finally:
             self._decoding_count -= 1
 

@@ -8,10 +8,13 @@ unless the operator asks for it.
 import io
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from shared.errors import ImageTooLarge, ImageUnreadable
 
+# Loaded here, because where files are decoded nothing can be loaded any more: Pillow would do it at the first file.
+Image.preinit()
+_NOT_IN_PREINIT = (MpoImagePlugin, TiffImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -25,7 +28,7 @@ class ImageLimits:
 
 
 def decode_image(data: bytes, limits: ImageLimits, *, exif_orientation: bool = False) -> Image.Image:
-    """The picture as RGB; of an animation the first frame. Raises ImageUnreadable, ImageTooLarge."""
+    """The picture as RGB; of an animation the first frame. Raises ImageUnreadable, ImageTooLarge, MemoryError."""
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"a picture of {len(data)} bytes; at most {limits.max_bytes} are accepted", field="data")
     image = _open(data)
@@ -40,6 +43,8 @@ def decode_image(data: bytes, limits: ImageLimits, *, exif_orientation: bool = F
         if exif_orientation:
             image = ImageOps.exif_transpose(image)
         return image.convert("RGB")
+    except MemoryError:
+        raise
     except Exception as error:  # on hostile bytes a decoder may raise anything
         raise ImageUnreadable("the picture is cut off or damaged", field="data") from error
 
@@ -49,5 +54,7 @@ def _open(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge("a picture of more pixels than are accepted", field="data") from error
+    except MemoryError:
+        raise
     except Exception as error:  # on hostile bytes a decoder may raise anything
         raise ImageUnreadable(f"not a picture in one of the formats {', '.join(FORMATS)}", field="data") from error

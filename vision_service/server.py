@@ -15,6 +15,8 @@ from shared.service import run_service
 from shared.telemetry import LoadingLog
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
+from vision_service.decoder.pool import DecoderPool
+from vision_service.decoder.process import ProcessLimits
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits
 from vision_service.memory_copies import MemoryCopies
@@ -39,7 +41,7 @@ async def serve(settings: VisionSettings) -> None:
     server = Server(settings)
     checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
     config = ModelConfig.from_folder(checkpoint.folder)
-    encoder = _start_encoder(settings, checkpoint, _load_model(settings, checkpoint, config))
+    encoder = await _start_encoder(settings, checkpoint, _load_model(settings, checkpoint, config))
     info = model_info(settings, checkpoint, config)
     servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
     vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
@@ -55,7 +57,7 @@ def _load_model(settings: VisionSettings, checkpoint: Checkpoint, config: ModelC
     return load_visual_encoder(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("vision model"))
 
 
-def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: VisualEncoder) -> Encoder:
+async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: VisualEncoder) -> Encoder:
     redis = RedisStore(settings.redis_url.get_secret_value())
     copies = Copies(
         MemoryCopies(
@@ -67,7 +69,9 @@ def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: Visu
         MediaStore(redis, seconds=settings.media_seconds),
         WriteBehind(settings.write_behind_bytes),
     )
+    limits = ProcessLimits(settings.decode_seconds, settings.decode_memory_bytes)
     return Encoder(
+        await DecoderPool.started(settings.decode_workers, limits),
         Batcher(model, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
         copies,
         EncoderIdentity(
@@ -83,6 +87,5 @@ def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: Visu
             exif_orientation=settings.exif_orientation,
         ),
         ReplicaFlight(redis, wait_seconds=settings.replica_wait_seconds),
-        decode_workers=settings.decode_workers,
         codec=Codec.PLANES if settings.compress_embeddings else Codec.RAW,
     )

@@ -3,6 +3,7 @@
 import socket
 from typing import ClassVar
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import MEBIBYTE, ModelSettings
@@ -34,10 +35,14 @@ class VisionSettings(ModelSettings):
     """Most frames sampled from a clip."""
     default_video_frames: int = 8
     """Frames sampled from a clip whose request names no count."""
-    decode_workers: int = 2
-    """Pictures decoded and cut at once."""
+    decode_workers: int = Field(default=2, ge=1)
+    """Files decoded and cut at once, each in a process of its own of about 50 MiB."""
+    decode_seconds: float = Field(default=30.0, gt=0)
+    """How long one file may take to be decoded and cut; beyond that, RESOURCE_EXHAUSTED."""
+    decode_memory_bytes: int = Field(default=2048 * MEBIBYTE, ge=256 * MEBIBYTE)
+    """Memory for one file that is decoded; what needs more is refused. About three times the largest clip file."""
     max_queued_decodes: int = 256
-    """Most pictures waiting to be decoded; beyond that, RESOURCE_EXHAUSTED."""
+    """Most files that are or wait to be decoded; beyond that, RESOURCE_EXHAUSTED."""
     tiles_per_batch: int = 16
     """Most tiles of one pass through the model."""
     max_queued_tiles: int = 2048

@@ -1,7 +1,7 @@
-"""Image to tiles: the grid that fits its aspect ratio, the cut, and the normalization InternVL was trained with.
+"""Image to tiles: the grid that fits its aspect ratio, and the cut.
 
 Knows nothing of where an image comes from or what a tile becomes. Equal, byte for byte, to `dynamic_preprocess`
-and `build_transform` of OpenGVLab/InternVL, on every Pillow version.
+of OpenGVLab/InternVL, on every Pillow version.
 
 Shapes: N tiles (thumbnail last), S the tile's side in pixels, H and W the image's sides.
 """
@@ -10,11 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
-
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,10 +67,15 @@ def tile_count(grid: Grid, options: TilingOptions) -> int:
     return grid.area + (1 if options.use_thumbnail and grid.area > 1 else 0)
 
 
+def most_tiles(options: TilingOptions) -> int:
+    """Tiles of the largest grid, thumbnail included."""
+    return options.max_tile_count + (1 if options.use_thumbnail and options.max_tile_count > 1 else 0)
+
+
 def cut(image: Image.Image, options: TilingOptions) -> np.ndarray:
     """Cut an RGB image into tiles.
 
-    Returns uint8 (N, S, S, 3): the grid row by row, then the thumbnail if there is one.
+    Returns uint8 (N, S, S, 3), contiguous: the grid row by row, then the thumbnail if there is one.
     """
     size = options.tile_size
     grid = choose_grid(image.width, image.height, options)
@@ -83,16 +84,8 @@ def cut(image: Image.Image, options: TilingOptions) -> np.ndarray:
     tiles = by_row_and_col.reshape(grid.area, size, size, 3)
     if tile_count(grid, options) == grid.area:
         return np.ascontiguousarray(tiles)
-    return np.concatenate([tiles, np.asarray(_resize(image, size, size))[None]])
-
-
-def normalize(tiles: np.ndarray) -> torch.Tensor:
-    """uint8 (N, S, S, 3) to float32 (N, 3, S, S), by ImageNet's mean and deviation.
-
-    Divided, subtracted and divided in this order: one fused multiply-add would differ in the last bit.
-    """
-    pixels = (tiles.astype(np.float32) / np.float32(255) - IMAGENET_MEAN) / IMAGENET_STD
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    thumbnail = np.asarray(_resize(image, size, size))
+    return np.ascontiguousarray(np.concatenate([tiles, thumbnail[None]]))
 
 
 def _candidates(options: TilingOptions) -> Iterator[Grid]:

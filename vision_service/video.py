@@ -1,13 +1,20 @@
 """Bytes to sampled frames: step 2 of the data's path for clips."""
 
 import io
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import decord
 import numpy as np
 from PIL import Image
 
 from shared.errors import BadOption, VideoTooLarge, VideoUnreadable
+
+Result = TypeVar("Result")
+CONTAINERS = ("MP4", "MOV", "Matroska", "WebM", "AVI", "Ogg", "FLV", "MPEG-PS")
+_DAMAGED = "the clip is cut off or damaged"
 
 
 @dataclass(frozen=True)
@@ -41,30 +48,54 @@ def frame_indices(options: FrameOptions, *, frames_per_second: float, last_index
     return [int(start + segment / 2 + np.round(segment * index)) for index in range(options.frame_count)]
 
 
-def sample_frames(data: bytes, options: FrameOptions, limits: VideoLimits) -> list[Image.Image]:
-    """The frames as RGB images. Raises VideoUnreadable, VideoTooLarge, BadOption for a range outside the clip."""
+def sample_frames(data: bytes, options: FrameOptions, limits: VideoLimits) -> Iterator[Image.Image]:
+    """The frames as RGB images, one at a time.
+
+    Raises VideoUnreadable, VideoTooLarge, BadOption for a range outside the clip, MemoryError.
+    """
     if len(data) > limits.max_bytes:
         raise VideoTooLarge(f"a clip of {len(data)} bytes; at most {limits.max_bytes} are accepted", field="data")
-    reader = _open(data)
+    if not is_container(data):
+        raise VideoUnreadable(f"not a clip in one of the formats {', '.join(CONTAINERS)}", field="data")
+    reader = _read("not a clip that can be read", lambda: decord.VideoReader(io.BytesIO(data), num_threads=1))
     total = len(reader)
     if total < 1:
         raise VideoUnreadable("the clip has no frames", field="data")
-    height, width = reader[0].shape[:2]
+    height, width = _read(_DAMAGED, lambda: reader[0].shape[:2])
     if width * height > limits.max_pixels:
         raise VideoTooLarge(
             f"frames of {width}x{height} pixels; at most {limits.max_pixels} are accepted", field="data"
         )
-    indices = frame_indices(options, frames_per_second=float(reader.get_avg_fps()), last_index=total - 1)
+    rate = float(_read(_DAMAGED, reader.get_avg_fps))
+    if not 0 < rate < math.inf:
+        raise VideoUnreadable("the clip does not say how many frames a second has", field="data")
+    indices = frame_indices(options, frames_per_second=rate, last_index=total - 1)
     if not all(0 <= index < total for index in indices):
         raise BadOption(f"the range lies outside the clip, which has {total} frames", field="frames")
-    try:
-        return [Image.fromarray(reader[index].asnumpy()).convert("RGB") for index in indices]
-    except Exception as error:  # on hostile bytes a decoder may raise anything
-        raise VideoUnreadable("the clip is cut off or damaged", field="data") from error
+    for index in indices:
+        yield _read(_DAMAGED, lambda: Image.fromarray(reader[index].asnumpy()).convert("RGB"))  # noqa: B023 - at once
 
 
-def _open(data: bytes) -> decord.VideoReader:
+def is_container(data: bytes) -> bool:
+    """Whether this begins as one of CONTAINERS does.
+
+    A decoder that is left to guess also takes playlists and session descriptions, which tell it to open something else.
+    """
+    head = data[:64]
+    return (
+        (head[:1] == b"\0" and head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"))
+        or (head[:4] == b"\x1aE\xdf\xa3" and (b"matroska" in head or b"webm" in head))
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or head[:5] == b"OggS\0"
+        or head[:4] == b"FLV\1"
+        or head[:4] == b"\0\0\1\xba"
+    )
+
+
+def _read(complaint: str, read: Callable[[], Result]) -> Result:
     try:
-        return decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
+        return read()
+    except MemoryError:
+        raise
     except Exception as error:  # on hostile bytes a decoder may raise anything
-        raise VideoUnreadable("not a clip that can be read", field="data") from error
+        raise VideoUnreadable(complaint, field="data") from error

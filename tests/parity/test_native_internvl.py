@@ -34,7 +34,8 @@ from vision_service.encoder import _raw
 from vision_service.image import ImageLimits, decode_image
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
-from vision_service.tiles import TilingOptions, cut, normalize
+from vision_service.pixels import normalize
+from vision_service.tiles import TilingOptions, cut
 
 COUNT = 8
 LIMITS = ImageLimits(1 << 24, 1 << 24, 1 << 14)

@@ -1,7 +1,7 @@
 """One request end to end, on a tiny random checkpoint and a real Redis-compatible server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,21 @@ from shared.media_store import MediaStore
 from shared.model_config import ModelConfig
 from shared.redis_store import RedisStore
 from tests.support.checkpoints import write_random_checkpoint
+from tests.support.decoders import ThreadDecoders
 from tests.support.pictures import file_of
 from tests.support.redis import RedisProcess
 from tests.support.waiting import until
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
+from vision_service.decoder.job import ImageJob
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits, decode_image
 from vision_service.memory_copies import MemoryCopies
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
+from vision_service.pixels import normalize
 from vision_service.replica_flight import ReplicaFlight
-from vision_service.tiles import TilingOptions, cut, normalize
+from vision_service.tiles import TilingOptions, cut
 from vision_service.video import VideoLimits
 from vision_service.write_behind import WriteBehind
 
@@ -73,6 +76,7 @@ class Replica:
         self.writes = WriteBehind(1 << 20)
         self.copies = Copies(self.memory, self.redis, MediaStore(values, seconds=60), self.writes)
         self.encoder = Encoder(
+            ThreadDecoders(),
             self.batcher,
             self.copies,
             EncoderIdentity("tiny", revision, weights, share_between_tenants=shared),
@@ -83,7 +87,6 @@ class Replica:
                 exif_orientation=False,
             ),
             ReplicaFlight(values, wait_seconds=10, lease_seconds=1),
-            decode_workers=2,
             codec=codec,
         )
 
@@ -204,10 +207,12 @@ async def test_a_miss_that_was_overtaken_encodes_nothing(replica: Replica) -> No
     first = await replica.encoder.encode_image("t", PICTURE, TILING)
     assert await replica.redis.find(first.key) is None
 
-    def decode(data: bytes) -> list[np.ndarray]:
-        raise AssertionError("there is nothing to do")
+    class NothingToDo(ImageJob):
+        def parts(self, data: bytes) -> Iterator[np.ndarray]:
+            raise AssertionError("there is nothing to do")
 
-    assert await replica.encoder._make_once(first.key, PICTURE, decode) == first.manifest
+    job = NothingToDo(TILING, ImageLimits(1, 1, 1))
+    assert await replica.encoder._make_once(first.key, PICTURE, job) == first.manifest
     moving.set()
 
 
@@ -349,8 +354,7 @@ async def test_cancelled_requests_leave_the_queue(replica: Replica) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0.05)
-    assert replica.batcher.queued_tile_count == 0
+    await until(lambda: replica.batcher.queued_tile_count == 0, "nothing waits")
 
 
 async def test_a_full_queue_refuses(model: VisualEncoder, redis_url: str) -> None:

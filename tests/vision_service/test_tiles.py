@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.support import golden
 from tests.support.pictures import synthetic
-from vision_service.tiles import TilingOptions, choose_grid, cut, normalize, tile_count
+from vision_service.pixels import normalize
+from vision_service.tiles import TilingOptions, choose_grid, cut, tile_count
 
 GOLDEN = golden.load("preprocess")
 

@@ -14,7 +14,8 @@ from deploy.local.demo_model import tokenizer as special
 from deploy.local.demo_model.examples import Picture, UserPart, Writer, arranged
 from deploy.local.demo_model.model import SYSTEM_MESSAGE, TILING
 from llm_service.positions import as_float, prompt_positions
-from vision_service.tiles import cut, normalize
+from vision_service.pixels import normalize
+from vision_service.tiles import cut
 
 MAX_ANSWER_TOKENS = 48
 

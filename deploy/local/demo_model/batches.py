@@ -15,7 +15,7 @@ from deploy.local.demo_model.curriculum import EASY, FULL, ExampleMaker
 from deploy.local.demo_model.digits import Split
 from deploy.local.demo_model.examples import IGNORED, Example
 from llm_service.positions import as_float
-from vision_service.tiles import IMAGENET_MEAN, IMAGENET_STD
+from vision_service.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)

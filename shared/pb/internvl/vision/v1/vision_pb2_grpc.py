@@ -75,7 +75,7 @@ class VisionServiceServicer(object):
         """Makes or finds the embedding of one picture. Idempotent. Deadline: 60 seconds.
 
         INVALID_ARGUMENT: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, BAD_OPTION. NOT_FOUND: MEDIA_EXPIRED. RESOURCE_EXHAUSTED:
-        QUEUE_FULL with RetryInfo.
+        QUEUE_FULL, DECODE_TIMEOUT, DECODER_STOPPED with RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

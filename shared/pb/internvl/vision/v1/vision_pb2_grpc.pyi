@@ -37,7 +37,7 @@ class VisionServiceStub:
     """Makes or finds the embedding of one picture. Idempotent. Deadline: 60 seconds.
 
     INVALID_ARGUMENT: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, BAD_OPTION. NOT_FOUND: MEDIA_EXPIRED. RESOURCE_EXHAUSTED:
-    QUEUE_FULL with RetryInfo.
+    QUEUE_FULL, DECODE_TIMEOUT, DECODER_STOPPED with RetryInfo.
     """
     EncodeVideo: _grpc.UnaryUnaryMultiCallable[_vision_pb2.EncodeVideoRequest, _vision_pb2.EncodeVideoResponse]
     """The same for the sampled frames of a clip. INVALID_ARGUMENT: VIDEO_UNREADABLE, VIDEO_TOO_LARGE, BAD_OPTION."""
@@ -59,7 +59,7 @@ class VisionServiceAsyncStub(VisionServiceStub):
     """Makes or finds the embedding of one picture. Idempotent. Deadline: 60 seconds.
 
     INVALID_ARGUMENT: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, BAD_OPTION. NOT_FOUND: MEDIA_EXPIRED. RESOURCE_EXHAUSTED:
-    QUEUE_FULL with RetryInfo.
+    QUEUE_FULL, DECODE_TIMEOUT, DECODER_STOPPED with RetryInfo.
     """
     EncodeVideo: _aio.UnaryUnaryMultiCallable[_vision_pb2.EncodeVideoRequest, _vision_pb2.EncodeVideoResponse]  # type: ignore[assignment]
     """The same for the sampled frames of a clip. INVALID_ARGUMENT: VIDEO_UNREADABLE, VIDEO_TOO_LARGE, BAD_OPTION."""
@@ -84,7 +84,7 @@ class VisionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes or finds the embedding of one picture. Idempotent. Deadline: 60 seconds.
 
         INVALID_ARGUMENT: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, BAD_OPTION. NOT_FOUND: MEDIA_EXPIRED. RESOURCE_EXHAUSTED:
-        QUEUE_FULL with RetryInfo.
+        QUEUE_FULL, DECODE_TIMEOUT, DECODER_STOPPED with RetryInfo.
         """
 
     @_abc_1.abstractmethod
