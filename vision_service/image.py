@@ -33,6 +33,8 @@ def decode_image(data: bytes, limits: ImageLimits, *, exif_orientation: bool = F
         raise ImageTooLarge(f"a picture of {len(data)} bytes; at most {limits.max_bytes} are accepted", field="data")
     image = _open(data)
     width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageUnreadable("a picture without pixels", field="data")
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
         raise ImageTooLarge(
             f"a picture of {width}x{height} pixels; at most {limits.max_pixels} pixels and "

@@ -46,3 +46,18 @@ def clip_of(path: Path, frame_count: int, *, size: tuple[int, int] = (64, 48), r
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(bars), format="rgb24")))
         container.mux(stream.encode())
     return path.read_bytes()
+
+
+def encoded_clip(container_format: str, codec: str) -> bytes:
+    """12 frames of 64x48 in any container and codec of FFmpeg."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(synthetic(64, 48, index), format="rgb24")))
+        container.mux(stream.encode())
+    return buffer.getvalue()

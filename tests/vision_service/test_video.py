@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shared.errors import BadOption, VideoTooLarge, VideoUnreadable
 from tests.support import golden
-from tests.support.pictures import clip_of, frame_number
-from vision_service.video import FrameOptions, VideoLimits, frame_indices, sample_frames
+from tests.support.malformed import clip_of_pictures
+from tests.support.pictures import clip_of, encoded_clip, file_of, frame_number, synthetic
+from vision_service.video import FrameOptions, VideoLimits, frame_indices, is_container, sample_frames
 
 LIMITS = VideoLimits(max_bytes=10_000_000, max_pixels=1_000_000)
 
@@ -55,3 +57,18 @@ def test_limits(clip: bytes) -> None:
         list(sample_frames(clip, FrameOptions(4), VideoLimits(100, 1_000_000)))
     with pytest.raises(VideoTooLarge, match="64x48 pixels"):
         list(sample_frames(clip, FrameOptions(4), VideoLimits(10_000_000, 1000)))
+
+
+@pytest.mark.parametrize("width", [8, 16, 48, 50, 64, 66, 333])
+def test_narrow_frames(width: int) -> None:
+    wanted = synthetic(width, 40, 0)
+    (frame,) = sample_frames(clip_of_pictures([file_of(width, 40)], 2, size=(width, 40)), FrameOptions(1), LIMITS)
+    assert np.array_equal(np.asarray(frame), wanted)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "matroska", "webm", "avi", "flv", "mpeg"])
+def test_containers_are_known_by_their_first_bytes(container: str) -> None:
+    codec = {"webm": "libvpx", "flv": "flv", "mpeg": "mpeg1video"}.get(container, "mpeg4")
+    data = encoded_clip(container, codec)
+    assert is_container(data)
+    assert len(list(sample_frames(data, FrameOptions(3), LIMITS))) == 3
