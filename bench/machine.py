@@ -1,0 +1,57 @@
+"""What this machine can do, and whether others are using it."""
+
+import os
+import resource
+import time
+from pathlib import Path
+
+import torch
+
+_BANDWIDTH_BYTES = 1 << 30
+_GEMM_SIZE = 3072
+
+
+class OthersAtWork(RuntimeError):
+    """Other processes took so much of the processor that a measurement says nothing."""
+
+
+class OtherLoad:
+    """Cores that processes other than this one and its children used since it was made. Children count once ended."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._all, self._own = _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        others = (_busy_seconds() - self._all) - (_own_seconds() - self._own)
+        return max(others, 0.0) / (time.monotonic() - self._start)
+
+
+def bandwidth() -> float:
+    """Bytes per second read by a matrix-vector product in float32, best of five."""
+    matrix, vector = torch.randn(_BANDWIDTH_BYTES // 4 // 4096, 4096), torch.randn(4096)
+    return matrix.nbytes / min(_seconds(lambda: matrix @ vector) for _ in range(5))
+
+
+def gemm_rate(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a large matrix product, best of three."""
+    matrix = torch.randn(_GEMM_SIZE, _GEMM_SIZE).to(dtype)
+    return float(2 * _GEMM_SIZE**3 / min(_seconds(lambda: matrix @ matrix) for _ in range(3)))
+
+
+def _seconds(work: object) -> float:
+    assert callable(work)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _busy_seconds() -> float:
+    """All processors' time that was not idle, since boot."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
