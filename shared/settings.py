@@ -139,8 +139,8 @@ class ModelSettings(ServiceSettings):
         return url
 
     def device_name(self, *, cuda: bool) -> str:
-        """The device to use, where `cuda` says whether there is one."""
-        return self.device if self.device != "auto" else "cuda" if cuda else "cpu"
+        """The device to use, where `cuda` says whether there is one. Raises ValueError for one that is not there."""
+        return device_present(self.device, cuda=cuda)
 
     def dtype_name(self, device_type: str) -> str:
         """The dtype to compute in on a device of this type."""
@@ -149,3 +149,10 @@ class ModelSettings(ServiceSettings):
     @property
     def public_model_name(self) -> str:
         return self.model_name or Path(self.model).name
+
+
+def device_present(device: str, *, cuda: bool) -> str:
+    """The device that a setting names, where `cuda` says whether there is one. Raises ValueError if it is not there."""
+    if device.startswith("cuda") and not cuda:
+        raise ValueError(f"device {device}: PyTorch sees no CUDA device (none is there, or it is built for CPUs)")
+    return device if device != "auto" else "cuda" if cuda else "cpu"

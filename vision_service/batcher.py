@@ -1,7 +1,11 @@
-"""Tiles of many requests through the model, in batches: one thread runs the model, the event loop feeds it."""
+"""Tiles of many requests through the model, in batches: one thread for each device, the event loop feeds them.
+
+Every device has the whole model, and takes its next batch from the one queue when it is done with the last.
+"""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -22,20 +26,28 @@ class _Job:
     """uint8 (N, S, S, 3)."""
     done: asyncio.Future[None]
     sent_count: int = 0
-    results: list[torch.Tensor] = field(default_factory=list)
+    results: dict[int, torch.Tensor] = field(default_factory=dict)
+    """First tile to rows: with several devices they come back in any order."""
+
+    def add(self, first: int, rows: torch.Tensor) -> None:
+        self.results[first] = rows
+        if sum(len(result) for result in self.results.values()) == len(self.tiles) and not self.done.done():
+            self.done.set_result(None)
+
+    def rows(self) -> torch.Tensor:
+        return torch.cat([rows for _, rows in sorted(self.results.items())])
 
 
 class Batcher:
     """Encodes tiles; small requests first, none starved."""
 
-    def __init__(self, encoder: VisualEncoder, *, tiles_per_batch: int, max_queued_tiles: int) -> None:
-        weight = next(encoder.parameters())
-        self._encoder, self._device, self.dtype = encoder, weight.device, weight.dtype
+    def __init__(self, encoders: Sequence[VisualEncoder], *, tiles_per_batch: int, max_queued_tiles: int) -> None:
+        """`encoders` are the same model in the same dtype, one for each device."""
+        self.dtype = next(encoders[0].parameters()).dtype
         self._tiles_per_batch = tiles_per_batch
         self._queue = TileQueue(max_tiles=max_queued_tiles)
         self._jobs: dict[Ticket, _Job] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vision-model")
-        self._running: asyncio.Task[None] | None = None
+        self._devices = [_Device(encoder, index) for index, encoder in enumerate(encoders)]
 
     @property
     def queued_tile_count(self) -> int:
@@ -53,43 +65,58 @@ class Batcher:
         job = _Job(tiles, asyncio.get_running_loop().create_future())
         self._jobs[ticket] = job
         self._queue.add(ticket)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
+        for device in self._devices:
+            if device.running is None or device.running.done():
+                device.running = asyncio.create_task(self._run(device))
         try:
             await job.done
-            return torch.cat(job.results)
+            return job.rows()
         finally:
             self._queue.remove(ticket)
             del self._jobs[ticket]
 
     async def close(self) -> None:
-        """Fails what waits, and waits for the batch that runs."""
-        if self._running is not None:
-            self._running.cancel()
+        """Fails what waits, and waits for the batches that run."""
+        for device in self._devices:
+            if device.running is not None:
+                device.running.cancel()
         for job in self._jobs.values():
             job.done.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        for device in self._devices:
+            await asyncio.to_thread(device.thread.shutdown)
 
-    async def _run(self) -> None:
+    async def _run(self, device: "_Device") -> None:
         """Runs batches until the queue is empty."""
-        loop = asyncio.get_running_loop()
         while batch := self._queue.take(self._tiles_per_batch, time.monotonic()):
-            jobs = [(self._jobs[ticket], count) for ticket, count in batch]
-            tiles = [job.tiles[job.sent_count : job.sent_count + count] for job, count in jobs]
-            for job, count in jobs:
+            parts = []
+            for ticket, count in batch:
+                job = self._jobs[ticket]
+                parts.append((job, job.sent_count, job.tiles[job.sent_count : job.sent_count + count]))
                 job.sent_count += count
             try:
-                results = await loop.run_in_executor(self._thread, self._forward, tiles)
+                results = await device.encode([tiles for _, _, tiles in parts])
             except Exception as error:  # noqa: BLE001 - whatever the device says, it is these requests' to hear
-                _fail([job for job, _ in jobs], error)
+                _fail([job for job, _, _ in parts], error)
                 continue
-            for (job, _), result in zip(jobs, results, strict=True):
-                job.results.append(result)
-                if job.sent_count == len(job.tiles) and not job.done.done():
-                    job.done.set_result(None)
+            for (job, first, _), rows in zip(parts, results, strict=True):
+                job.add(first, rows)
+
+
+class _Device:
+    """One copy of the model, and the thread that runs it."""
+
+    def __init__(self, encoder: VisualEncoder, index: int) -> None:
+        weight = next(encoder.parameters())
+        self._encoder, self._device, self._dtype = encoder, weight.device, weight.dtype
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"vision-model-{index}")
+        self.running: asyncio.Task[None] | None = None
+
+    async def encode(self, tiles: list[np.ndarray]) -> list[torch.Tensor]:
+        """Rows (N, R, D) of each part."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._forward, tiles)
 
     def _forward(self, tiles: list[np.ndarray]) -> list[torch.Tensor]:
-        pixels = normalize(np.concatenate(tiles)).to(device=self._device, dtype=self.dtype)
+        pixels = normalize(np.concatenate(tiles)).to(device=self._device, dtype=self._dtype)
         rows: torch.Tensor = self._encoder(pixels).cpu()
         return list(torch.split(rows, [len(part) for part in tiles]))
 

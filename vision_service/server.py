@@ -41,7 +41,7 @@ async def serve(settings: VisionSettings) -> None:
     server = Server(settings)
     checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
     config = ModelConfig.from_folder(checkpoint.folder)
-    encoder = await _start_encoder(settings, checkpoint, _load_model(settings, checkpoint, config))
+    encoder = await _start_encoder(settings, checkpoint, _load_models(settings, checkpoint, config))
     info = model_info(settings, checkpoint, config)
     servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
     vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
@@ -51,13 +51,20 @@ async def serve(settings: VisionSettings) -> None:
         await encoder.close()
 
 
-def _load_model(settings: VisionSettings, checkpoint: Checkpoint, config: ModelConfig) -> VisualEncoder:
-    device = torch.device(settings.device_name(cuda=torch.cuda.is_available()))
-    dtype = getattr(torch, settings.dtype_name(device.type))
-    return load_visual_encoder(checkpoint, config, device=device, dtype=dtype, progress=LoadingLog("vision model"))
+def _load_models(settings: VisionSettings, checkpoint: Checkpoint, config: ModelConfig) -> list[VisualEncoder]:
+    """One on each device."""
+    models = []
+    for name in settings.device_names(cuda=torch.cuda.is_available()):
+        device = torch.device(name)
+        dtype = getattr(torch, settings.dtype_name(device.type))
+        progress = LoadingLog(f"vision model on {name}")
+        models.append(load_visual_encoder(checkpoint, config, device=device, dtype=dtype, progress=progress))
+    if len({next(model.parameters()).dtype for model in models}) > 1:
+        raise ValueError(f"the devices {settings.device} compute in different dtypes: set dtype")
+    return models
 
 
-async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model: VisualEncoder) -> Encoder:
+async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, models: list[VisualEncoder]) -> Encoder:
     redis = RedisStore(settings.redis_url.get_secret_value())
     copies = Copies(
         MemoryCopies(
@@ -72,7 +79,7 @@ async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model
     limits = ProcessLimits(settings.decode_seconds, settings.decode_memory_bytes)
     return Encoder(
         await DecoderPool.started(settings.decode_workers, limits),
-        Batcher(model, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
+        Batcher(models, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
         copies,
         EncoderIdentity(
             model=settings.public_model_name,

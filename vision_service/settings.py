@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import MEBIBYTE, ModelSettings
+from shared.settings import MEBIBYTE, ModelSettings, device_present
 
 
 class VisionSettings(ModelSettings):
@@ -19,6 +19,8 @@ class VisionSettings(ModelSettings):
     """Port to listen on; 0 lets the system choose."""
     advertised_host: str = ""
     """Name or address at which LLM pods reach this replica; default: `host`, or this machine's name for 0.0.0.0."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu, cuda, or several, cuda:0,cuda:1: each with the whole model."""
     threads: int = 0
     """CPU threads of the model; 0 leaves it to PyTorch."""
     max_image_bytes: int = 64 * MEBIBYTE
@@ -61,6 +63,10 @@ class VisionSettings(ModelSettings):
     """Store embeddings compressed, without loss: a third smaller in bfloat16, and slower to write and read."""
     replica_wait_seconds: float = 20.0
     """How long to wait for another replica that encodes the same picture, before encoding it here as well."""
+
+    def device_names(self, *, cuda: bool) -> list[str]:
+        """The devices to use, where `cuda` says whether there is one. Raises ValueError for one that is not there."""
+        return [device_present(name.strip(), cuda=cuda) for name in self.device.split(",")]
 
     def advertised_address(self, port: int) -> str:
         """host:port for EmbeddingReference.holder."""

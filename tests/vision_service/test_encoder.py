@@ -69,7 +69,7 @@ class Replica:
         max_queued_tiles: int = 500,
     ) -> None:
         self.model = CountingEncoder(model)
-        self.batcher = Batcher(self.model, tiles_per_batch=8, max_queued_tiles=max_queued_tiles)  # type: ignore[arg-type]
+        self.batcher = Batcher([self.model], tiles_per_batch=8, max_queued_tiles=max_queued_tiles)  # type: ignore[list-item]
         values = RedisStore(redis_url)
         self.redis = EmbeddingStore(values, seconds=60)
         self.memory = MemoryCopies(1 << 24, embedding_seconds=60, media_seconds=60)

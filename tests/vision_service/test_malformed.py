@@ -32,6 +32,7 @@ REASONS = {"IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "VIDEO_UNREADABLE", "VIDEO_TOO
 FLAGS = (
     "--max-image-pixels", str(malformed.MAX_PIXELS), "--max-image-side", str(malformed.MAX_SIDE),
     "--max-image-bytes", str(malformed.MAX_BYTES), "--max-video-bytes", str(malformed.MAX_BYTES),
+    "--device", "cpu,cpu",
     "--decode-seconds", "60", "--decode-memory-bytes", str(1 << 29), "--max-queued-tiles", "100000",
 )  # fmt: skip
 
