@@ -76,10 +76,11 @@ async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model
         MediaStore(redis, seconds=settings.media_seconds),
         WriteBehind(settings.write_behind_bytes),
     )
+    batch_size = settings.batch_size(next(models[0].parameters()).device.type)
     limits = ProcessLimits(settings.decode_seconds, settings.decode_memory_bytes)
     return Encoder(
         await DecoderPool.started(settings.decode_workers, limits),
-        Batcher(models, tiles_per_batch=settings.tiles_per_batch, max_queued_tiles=settings.max_queued_tiles),
+        Batcher(models, tiles_per_batch=batch_size, max_queued_tiles=settings.max_queued_tiles),
         copies,
         EncoderIdentity(
             model=settings.public_model_name,

@@ -45,8 +45,8 @@ class VisionSettings(ModelSettings):
     """Memory for one file that is decoded; what needs more is refused. About three times the largest clip file."""
     max_queued_decodes: int = 256
     """Most files that are or wait to be decoded; beyond that, RESOURCE_EXHAUSTED."""
-    tiles_per_batch: int = 16
-    """Most tiles of one pass through the model."""
+    tiles_per_batch: int = Field(default=0, ge=0)
+    """Most tiles of one pass through the model, for which a new picture has to wait; 0: 4 on CPU, else 16."""
     max_queued_tiles: int = 2048
     """Most tiles waiting for the model; beyond that, RESOURCE_EXHAUSTED."""
     share_between_tenants: bool = False
@@ -67,6 +67,10 @@ class VisionSettings(ModelSettings):
     def device_names(self, *, cuda: bool) -> list[str]:
         """The devices to use, where `cuda` says whether there is one. Raises ValueError for one that is not there."""
         return [device_present(name.strip(), cuda=cuda) for name in self.device.split(",")]
+
+    def batch_size(self, device_type: str) -> int:
+        """Tiles of one pass on a device of this type: a CPU takes as long for each in a batch of any size."""
+        return self.tiles_per_batch or (4 if device_type == "cpu" else 16)
 
     def advertised_address(self, port: int) -> str:
         """host:port for EmbeddingReference.holder."""

@@ -1,10 +1,12 @@
 """Which tiles go into the next batch. Pure: counts tiles, touches none.
 
-Whoever needs fewest tiles to be finished goes first, so that one picture never waits behind a clip of a hundred
-frames; waiting counts as well, so that the clip still finishes under a steady stream of pictures.
+Whoever has waited longest for its size goes first: a picture of one tile that has waited a second passes a clip of a
+hundred frames that has waited a minute, and yields to one that has waited two. So nobody waits out of proportion, the
+clip still finishes under a steady stream of pictures, and no constant has to fit the device. (Shortest remaining first
+with ageing needs one, tiles per second.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(eq=False)
@@ -13,16 +15,24 @@ class Ticket:
 
     arrived: float
     """Seconds."""
-    remaining_count: int
+    tile_count: int
+    """Tiles of the request."""
+    remaining_count: int = field(init=False)
     """Tiles that no batch has taken yet."""
+
+    def __post_init__(self) -> None:
+        self.remaining_count = self.tile_count
+
+    def stretch(self, now: float) -> float:
+        """Seconds waited for each tile."""
+        return (now - self.arrived) / self.tile_count
 
 
 class TileQueue:
-    """Tickets ordered by remaining tiles, less `tiles_per_second` for every second waited."""
+    """Tickets ordered by their stretch, the smaller first where it is equal."""
 
-    def __init__(self, *, max_tiles: int, tiles_per_second: float = 0.5) -> None:
+    def __init__(self, *, max_tiles: int) -> None:
         self._max_tiles = max_tiles
-        self._tiles_per_second = tiles_per_second
         self._tickets: list[Ticket] = []
 
     @property
@@ -45,7 +55,7 @@ class TileQueue:
     def take(self, budget: int, now: float) -> list[tuple[Ticket, int]]:
         """The tickets of the next batch, and how many tiles each may send; at most `budget` in all."""
         batch = []
-        for ticket in sorted(self._tickets, key=lambda ticket: self._urgency(ticket, now)):
+        for ticket in sorted(self._tickets, key=lambda ticket: (-ticket.stretch(now), ticket.tile_count)):
             count = min(ticket.remaining_count, budget)
             if count == 0:
                 break
@@ -54,6 +64,3 @@ class TileQueue:
             batch.append((ticket, count))
         self._tickets = [ticket for ticket in self._tickets if ticket.remaining_count]
         return batch
-
-    def _urgency(self, ticket: Ticket, now: float) -> float:
-        return ticket.remaining_count - self._tiles_per_second * (now - ticket.arrived)
