@@ -30,6 +30,8 @@ ATTEMPTS = 3
 TIMES = ("turn 2", "chats")
 """Rows in seconds, where less is better; the others are tokens per second."""
 Figures = dict[str, float]
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_PLUGINS": "none"}
+"""The weights are here, and vLLM is to be measured as it comes."""
 
 
 def main() -> None:
@@ -101,9 +103,7 @@ def calmly(command: Sequence[str]) -> Figures:
     """What the command prints, from a run with the machine to itself. Raises OthersAtWork if there is none."""
     for _ in range(ATTEMPTS):
         load = OtherLoad()
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_PLUGINS": "none"}
-        )
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **_ENVIRONMENT})
         if (others := load.cores()) <= MOST_OTHERS:
             figures: Figures = json.loads(done.stdout.splitlines()[-1])
             print(done.stdout.splitlines()[-1], file=sys.stderr, flush=True)
