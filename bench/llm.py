@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--int8", action="store_true", help="also our engine with 8-bit weights, in bfloat16")
     parser.add_argument("--vllm", type=Path, help="a Python that has vllm")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
@@ -47,9 +48,10 @@ def main() -> None:
         sizes = write_decoder(arguments.checkpoint, Path(folder), arguments.dtype)
         commands = {
             "ours": [sys.executable, "-m", "bench.llm_ours", str(arguments.checkpoint), arguments.dtype, "stored"],
-            "ours, int8": [sys.executable, "-m", "bench.llm_ours", str(arguments.checkpoint), "bfloat16", "int8"],
             "transformers": [sys.executable, "-m", "bench.llm_transformers", folder, arguments.dtype],
         }
+        if arguments.int8:
+            commands["ours, int8"] = [*commands["ours"][:4], "bfloat16", "int8"]
         if arguments.vllm:
             commands["vLLM"] = [str(arguments.vllm), "-m", "bench.llm_vllm", folder, arguments.dtype]
         bound = roofline(sizes, getattr(torch, arguments.dtype))
@@ -103,7 +105,8 @@ def calmly(command: Sequence[str]) -> Figures:
     """What the command prints, from a run with the machine to itself. Raises OthersAtWork if there is none."""
     for _ in range(ATTEMPTS):
         load = OtherLoad()
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **_ENVIRONMENT})
+        environment = {**os.environ, **_ENVIRONMENT}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
         if (others := load.cores()) <= MOST_OTHERS:
             figures: Figures = json.loads(done.stdout.splitlines()[-1])
             print(done.stdout.splitlines()[-1], file=sys.stderr, flush=True)
