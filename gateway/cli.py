@@ -1,20 +1,16 @@
-"""The command `internvl`: start everything on this machine, chat, ask once.
+"""The command `internvl`: start everything on this machine, chat, ask once, answer a file of questions.
 
 Needs the base install; `up` needs the services' extras as well. Answers go to standard output, all else to standard
 error.
 """
 
 import asyncio
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from gateway.cli_options import (
     Address,
@@ -32,28 +28,21 @@ from gateway.cli_options import (
     parse_increment,
     tls_files,
 )
+from gateway.cli_output import errors, progress_bar, reported_errors, show_upload
 from gateway.client import (
     DEFAULT_ADDRESS,
-    ChatClient,
     ChatSession,
-    Finished,
     Sampling,
-    Started,
-    TlsFiles,
     Visual,
-    follow,
 )
+from gateway.interactive import connected, converse, write_reply
 from gateway.key_file import check_tenant_name, key_digest, new_key
-from shared.errors import BackendUnavailable, InternvlError
 
 app = typer.Typer(
     name="internvl", help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
 app.add_typer(keys, name="key")
-errors = Console(stderr=True, highlight=False)
-
-CHAT_HELP = "/image PATH adds a picture to the next message, /quit or Ctrl-D leaves, Ctrl-C stops a reply."
 
 
 def main() -> None:
@@ -101,7 +90,7 @@ def ask(
 
     async def once() -> None:
         async with connect(address, api_key, files) as client:
-            session = ChatSession(client, visual=visual, sampling=sampling)
+            session = ChatSession(client, visual=visual, sampling=sampling, on_upload=show_upload)
             await write_reply(session, [*(image or []), question])
 
     with reported_errors():
@@ -128,12 +117,51 @@ def chat(
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
     files = tls_files(tls, tls_ca, tls_certificate, tls_key)
     with reported_errors(), asyncio.Runner() as runner:
-        client = runner.run(_connected(address, api_key, files))
-        session = ChatSession(client, system=system, visual=visual, sampling=sampling)
+        client = runner.run(connected(address, api_key, files))
+        session = ChatSession(client, system=system, visual=visual, sampling=sampling, on_upload=show_upload)
         try:
-            _converse(runner, session, list(image or []))
+            converse(runner, session, list(image or []))
         finally:
             runner.run(client.close())
+
+
+@app.command()
+def batch(
+    source: Annotated[
+        Path, typer.Argument(help="One JSON object a line: id, prompt, images ...", exists=True, dir_okay=False)
+    ],
+    target: Annotated[Path, typer.Argument(help="Where the answers go, one JSON object a line.", dir_okay=False)],
+    concurrency: Annotated[int, typer.Option(help="Questions at a time.", min=1, max=1024)] = 8,
+    seconds: Annotated[float, typer.Option(help="How long one question may take.")] = 600.0,
+    address: Address = DEFAULT_ADDRESS,
+    increment: Increment = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    api_key: ApiKey = None,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+) -> None:
+    """Answer a file of questions; run it again to go on where it was ended. Exits with 1 if a question failed."""
+    from gateway.batch import Batch, Progress
+
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
+    wanted = parse_increment(increment)
+    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
+
+    async def all_of_them(show: Callable[[Progress], None]) -> Progress:
+        async with connect(address, api_key, files) as client:
+            run = Batch(client, concurrency=concurrency, sampling=sampling, increment=wanted, timeout=seconds)
+            return await run.run(source, target, on_progress=show)
+
+    with reported_errors(), progress_bar("questions") as bar:
+        try:
+            end = asyncio.run(all_of_them(lambda now: bar(now.done, now.total)))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="TARGET") from None
+    errors.print(f"{end.done} of {end.total} answered, {end.failed} failed in this run")
+    raise typer.Exit(bool(end.failed))
 
 
 @app.command()
@@ -174,104 +202,6 @@ def new(tenant: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None
 def show_version() -> None:
     """Print the version."""
     typer.echo(version("internvl-serving"))
-
-
-@contextmanager
-def reported_errors() -> Iterator[None]:
-    """A line on standard error and exit code 1 in place of a traceback."""
-    try:
-        yield
-    except InternvlError as error:
-        report(error)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        errors.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def report(error: InternvlError) -> None:
-    """What went wrong, by its reason."""
-    place = f" ({error.field})" if error.field else ""
-    errors.print(f"[red]{error.reason()}[/red]: {escape(error.message + place)}")
-    if isinstance(error, BackendUnavailable):
-        errors.print("Is it running? `internvl up` starts everything on this machine.", style="dim")
-
-
-async def write_reply(session: ChatSession, parts: Sequence[str | Path]) -> tuple[Started, Finished]:
-    """Writes the answer to standard output as it comes."""
-
-    def write(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-
-    ends = await follow(session.ask(*parts), write)
-    sys.stdout.write("\n")
-    return ends
-
-
-async def _connected(address: str, api_key: str | None, tls: TlsFiles | None) -> ChatClient:
-    client = connect(address, api_key, tls)
-    try:
-        info = await client.model_info()
-    except InternvlError:
-        await client.close()
-        raise
-    errors.print(f"[bold]{escape(info.model)}[/bold] at {address}. {CHAT_HELP}", style="dim")
-    return client
-
-
-def _converse(runner: asyncio.Runner, session: ChatSession, pictures: list[Path]) -> None:
-    while (line := _read_line(pictures)) is not None:
-        command, _, argument = line.strip().partition(" ")
-        if command == "/quit":
-            return
-        if command == "/image":
-            _add_picture(pictures, argument)
-        elif command.startswith("/"):
-            errors.print(CHAT_HELP, style="dim")
-        elif command and _reply(runner, session, [*pictures, line]):
-            pictures.clear()
-
-
-def _read_line(pictures: Sequence[Path]) -> str | None:
-    """A line of the user, or None when there are no more."""
-    shown = "".join(f"[{path.name}] " for path in pictures)
-    try:
-        return input(f"{shown}> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
-    except KeyboardInterrupt:
-        errors.print(f"\n{CHAT_HELP}", style="dim")
-        return ""
-
-
-def _add_picture(pictures: list[Path], text: str) -> None:
-    path = Path(text.strip()).expanduser()
-    if path.is_file():
-        pictures.append(path)
-    else:
-        errors.print(f"there is no file {escape(str(path))}", style="red")
-
-
-def _reply(runner: asyncio.Runner, session: ChatSession, parts: Sequence[str | Path]) -> bool:
-    """Whether the turn became part of the conversation."""
-    try:
-        runner.run(_turn(session, parts))
-    except KeyboardInterrupt:
-        errors.print("\n(stopped)", style="dim")
-        return False
-    except InternvlError as error:
-        report(error)
-        return False
-    return True
-
-
-async def _turn(session: ChatSession, parts: Sequence[str | Path]) -> None:
-    _, finished = await write_reply(session, parts)
-    if finished.reason == "length":
-        errors.print("(cut at the token limit)", style="dim")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import grpc
 
-from gateway.conversation import Image, Message, Part, Sampling, Video, Visual, chat_request, user
+from gateway.conversation import Image, Message, Part, Piece, Sampling, Video, Visual, chat_request, user
 from gateway.deadline import Deadline
 from gateway.events import Delta, Event, Finished, Media, Started, event_of
 from gateway.resend import Seen
@@ -41,6 +40,8 @@ __all__ = [
     "Image",
     "Media",
     "Message",
+    "Part",
+    "Piece",
     "Sampling",
     "Started",
     "TlsFiles",
@@ -57,6 +58,10 @@ RESENDS = 6
 """How often a session asks again when the gateway is gone and nothing new came meanwhile."""
 _MESSAGE_BYTES = 64 << 20
 _KINDS = {"image": chat_pb2.MEDIA_KIND_IMAGE, "video": chat_pb2.MEDIA_KIND_VIDEO}
+
+
+UploadProgress = Callable[[int, int], object]
+"""Told of the bytes that were handed over, and of all there are."""
 
 
 class ChatClient:
@@ -110,10 +115,18 @@ class ChatClient:
         finally:
             call.cancel()
 
-    async def upload(self, data: bytes, kind: Literal["image", "video"] = "image") -> str:
+    async def upload(
+        self,
+        data: bytes,
+        kind: Literal["image", "video"] = "image",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it travels with the call, as its deadline
+        on_progress: UploadProgress | None = None,
+    ) -> str:
         """Sends a file in chunks; returns the id for `Image(id=...)` or `Video(id=...)`."""
+        requests = _upload_requests(data, kind, on_progress)
         try:
-            return (await self._media.Upload(_upload_requests(data, kind), metadata=self._metadata)).id
+            return (await self._media.Upload(requests, timeout=timeout, metadata=self._metadata)).id
         except grpc.aio.AioRpcError as error:
             raise from_call_error(error) from error
 
@@ -140,10 +153,13 @@ class ChatSession:
         system: str | None = None,
         sampling: Sampling | None = None,
         visual: Visual | None = None,
+        on_upload: UploadProgress | None = None,
     ) -> None:
         self._client = client
         self._sampling = sampling
-        self._visual = visual
+        self.visual = visual
+        """How pictures are shown from the next turn on."""
+        self._on_upload = on_upload
         self._history = [Message("system", (system,))] if system is not None else []
         self._ids: dict[bytes, str] = {}
 
@@ -154,7 +170,7 @@ class ChatSession:
 
     async def ask(
         self,
-        *parts: Part | bytes | Path,
+        *parts: Piece,
         timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
     ) -> AsyncGenerator[Event, None]:
         """One turn. A string is text; bytes and paths are pictures."""
@@ -195,25 +211,29 @@ class ChatSession:
     async def _events(
         self, messages: Sequence[Message], sampling: Sampling, seconds: float | None
     ) -> AsyncGenerator[Event, None]:
-        sendable = [await self._sendable(message) for message in messages]
-        reply = self._client.chat(sendable, sampling=sampling, visual=self._visual, timeout=seconds)
+        deadline = Deadline.after(seconds)
+        sendable = [await self._sendable(message, deadline) for message in messages]
+        reply = self._client.chat(sendable, sampling=sampling, visual=self.visual, timeout=deadline.remaining())
         async with aclosing(reply) as events:
             async for event in events:
                 if isinstance(event, Started):
                     self._learn(messages, event.media)
                 yield event
 
-    async def _sendable(self, message: Message) -> Message:
-        return replace(message, parts=tuple([await self._sendable_part(part) for part in message.parts]))
+    async def _sendable(self, message: Message, deadline: Deadline) -> Message:
+        return replace(message, parts=tuple([await self._sendable_part(part, deadline) for part in message.parts]))
 
-    async def _sendable_part(self, part: Part) -> Part:
+    async def _sendable_part(self, part: Part, deadline: Deadline) -> Part:
         if isinstance(part, str) or part.digest is None or part.data is None:
             return part
         if part.digest not in self._ids:
             if len(part.data) <= INLINE_BYTES:
                 return part
             self._ids[part.digest] = await self._client.upload(
-                part.data, "image" if isinstance(part, Image) else "video"
+                part.data,
+                "image" if isinstance(part, Image) else "video",
+                timeout=deadline.remaining(),
+                on_progress=self._on_upload,
             )
         return replace(part, data=None, id=self._ids[part.digest])
 
@@ -247,7 +267,13 @@ def _repeatable(sampling: Sampling) -> Sampling:
     return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))
 
 
-def _upload_requests(data: bytes, kind: Literal["image", "video"]) -> Iterator[chat_pb2.UploadRequest]:
+def _upload_requests(
+    data: bytes, kind: Literal["image", "video"], on_progress: UploadProgress | None
+) -> Iterator[chat_pb2.UploadRequest]:
     yield chat_pb2.UploadRequest(header=chat_pb2.UploadHeader(kind=_KINDS[kind], size_bytes=len(data)))
+    sent = 0
     for chunk in chunks(data):
         yield chat_pb2.UploadRequest(chunk=chunk)
+        sent += len(chunk)
+        if on_progress is not None:
+            on_progress(sent, len(data))

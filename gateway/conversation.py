@@ -105,6 +105,8 @@ class Video(Medium):
 
 
 Part = str | Image | Video
+Piece = Part | bytes | Path
+"""As people write it: a string is text; bytes and paths are pictures."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Message:
         return chat_pb2.Message(role=_ROLES[self.role], parts=parts)
 
 
-def user(*parts: Part | bytes | Path) -> Message:
+def user(*parts: Piece) -> Message:
     """What the user says. A string is text; bytes and paths are pictures."""
     return Message("user", tuple(_part(part) for part in parts))
 
@@ -135,7 +137,7 @@ def chat_request(messages: Sequence[Message], sampling: Sampling, visual: Visual
     )
 
 
-def _part(part: Part | bytes | Path) -> Part:
+def _part(part: Piece) -> Part:
     match part:
         case bytes():
             return Image(part)

@@ -64,6 +64,31 @@ async def test_chat_keeps_the_conversation(gateway: str, picture: Path, llm: Fak
     assert [len(request.messages) for request in llm.requests] == [1, 3]
 
 
+async def test_the_increment_can_be_changed_between_turns(gateway: str, llm: FakeLlm) -> None:
+    typed = "one?\n/delta 1/4\ntwo?\n/delta auto\nthree?\n/delta x\n/delta\nfour?\n"
+    code, _, errors = await internvl("chat", "--increment", "1/2", "--address", gateway, typed=typed)
+    assert code == 0
+    chosen = [request.visual.WhichOneof("increment") for request in llm.requests]
+    assert chosen == ["position_increment", "position_increment", "auto_increment", None]
+    assert [request.visual.position_increment for request in llm.requests[:2]] == [0.5, 0.25]
+    assert "is none of 1, 0.25, 1/4 and auto" in errors
+
+
+async def test_batch_answers_a_file(gateway: str, tmp_path: Path, llm: FakeLlm) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = ('{"id": "a", "prompt": "?"}\n', '{"id": "b"}\n')
+    await asyncio.to_thread(source.write_text, "".join(lines))
+    code, output, errors = await internvl("batch", str(source), str(target), "--address", gateway)
+    assert (code, output, errors) == (1, "", "2 of 2 answered, 1 failed in this run\n")
+    await asyncio.to_thread(source.write_text, lines[0])
+    code, _, errors = await internvl("batch", str(source), str(target), "--address", gateway)
+    assert (code, errors) == (0, "1 of 1 answered, 0 failed in this run\n")
+    assert len(llm.requests) == 1
+    code, _, _ = await internvl("batch", str(source), str(source), "--address", gateway)
+    assert code == 2
+    assert await asyncio.to_thread(source.read_text) == lines[0], "what is no output of ours is left as it is"
+
+
 async def test_an_interrupt_stops_the_reply_and_not_the_program(gateway: str, llm: FakeLlm) -> None:
     llm.gate = asyncio.Event()
     process = await asyncio.create_subprocess_exec(

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -43,6 +45,7 @@ from tests.support.pictures import clip_of
 from tests.support.redis import RedisProcess
 from tests.support.samples import Sample, digit, samples
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
@@ -264,3 +267,36 @@ def fresh_picture(colour: str, seed: int = 0) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+EXAMPLES = {
+    "chat.py": ["This is the digit 7.", "It is blue."],
+    "chat_sync.py": ["This is the digit 7."],
+    "upload_once.py": ["What digit is this? This is the digit 7.", "What colour is it? It is blue.", "MEDIA_EXPIRED"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+async def test_the_examples_run(stack: Stack, name: str) -> None:
+    picture = ROOT / "deploy" / "local" / "demo_model" / "samples" / "seven.png"
+    code, output = await run(str(ROOT / "examples" / name), str(picture), stack.address)
+    assert code == 0, output
+    for line, wanted in zip(output.splitlines(), EXAMPLES[name], strict=True):
+        assert line.startswith(wanted)
+
+
+async def test_the_example_of_a_batch_runs(stack: Stack, tmp_path: Path) -> None:
+    questions, target = ROOT / "examples" / "questions.jsonl", tmp_path / "answers.jsonl"
+    code, output = await run("-m", "gateway.cli", "batch", str(questions), str(target), "--address", stack.address)
+    assert code == 0, output
+    answers = {answer["id"]: answer["text"] for answer in map(json.loads, target.read_text().splitlines())}
+    assert answers == {"digit": "This is the digit 7.", "colour": "It is blue."}
+
+
+async def run(*arguments: str) -> tuple[int | None, str]:
+    """Exit code and all output of a Python program."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()

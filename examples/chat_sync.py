@@ -1,0 +1,18 @@
+"""The same without an event loop.
+
+python examples/chat_sync.py picture.png 127.0.0.1:50050
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from gateway.client import Delta
+from gateway.sync_client import SyncChatClient
+
+with SyncChatClient(sys.argv[2], api_key=os.environ.get("INTERNVL_API_KEY")) as client:
+    session = client.session()
+    for event in session.ask(Path(sys.argv[1]), "What digit is this?"):
+        if isinstance(event, Delta):
+            print(event.text, end="", flush=True)
+print()
