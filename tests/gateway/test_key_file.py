@@ -1,5 +1,6 @@
 """What an operator may write, and what is said about the rest."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ def test_tenants_limits_and_keys() -> None:
     found = KeyFile.parse(text)
     assert found.tenants == {"a": Limits(requests_per_minute=1000), "b.c-d": Limits(suspended=True)}
     assert found.keys == {DIGEST: "a"}
+
+
+def test_the_file_in_the_documentation_is_one() -> None:
+    documented = Path(__file__).parents[2] / "docs" / "security.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", documented.read_text(), re.DOTALL)
+    found = KeyFile.parse(text)
+    assert set(found.tenants) == {"acme", "guest"}
+    assert set(found.keys.values()) == {"acme"}
+    assert found.tenants["acme"].model_fields_set == set(Limits.model_fields) - {"suspended"}, "every limit is shown"
 
 
 def test_keys_are_long_random_and_told_apart() -> None:
