@@ -1,6 +1,6 @@
 """One turn end to end: step 11 of the data's path, and the order of everything before it.
 
-    check -> media -> encode all at once -> Started -> generate -> Delta ... -> Finished
+    check -> fetch -> media -> encode all at once -> Started -> generate -> Delta ... -> Finished
 
 Knows no gRPC context: who asks and until when is handed in. Closing the events stops the work of both services.
 """
@@ -14,6 +14,7 @@ from contextlib import aclosing
 from gateway.affinity import conversation_key
 from gateway.backends import Backends
 from gateway.deadline import Deadline
+from gateway.fetcher import Fetcher
 from gateway.media import Medium, distinct, read_media
 from gateway.reply import Reply
 from gateway.request_limits import RequestLimits
@@ -29,9 +30,10 @@ Embeddings = dict[Medium, Encoded]
 class Chat:
     """Answers conversations with the services behind the gateway."""
 
-    def __init__(self, backends: Backends, limits: RequestLimits) -> None:
+    def __init__(self, backends: Backends, limits: RequestLimits, fetcher: Fetcher) -> None:
         self._backends = backends
         self._limits = limits
+        self._fetcher = fetcher
 
     async def answer(
         self,
@@ -47,6 +49,7 @@ class Chat:
         """
         clock = _Clock()
         check_request(request, self._limits)
+        request = await self._fetcher.filled(request, self._limits)
         media = await read_media(request, tenant, self._limits)
         model = self._backends.model_info().model
         turn = _Turn(self._backends, tenant, deadline)

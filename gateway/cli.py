@@ -57,13 +57,14 @@ def up(
     ] = None,
     host: Annotated[str, typer.Option(help="Address the gateway listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the gateway; 0 = any.")] = 50050,
+    http_port: Annotated[int, typer.Option(help="Port for clients of OpenAI's API; 0 = any.")] = 50080,
     redis_url: Annotated[str | None, typer.Option(help="A running Redis; default: start a private one.")] = None,
     log_folder: Annotated[Path | None, typer.Option(help="Where the services' logs go.")] = None,
 ) -> None:
     """Start Redis, the vision service, the LLM service and the gateway on this machine."""
     from deploy.local.launcher import StackOptions, serve_until_stopped  # needs the extras
 
-    options = StackOptions(host=host, port=port, redis_url=redis_url, log_folder=log_folder)
+    options = StackOptions(host=host, port=port, http_port=http_port, redis_url=redis_url, log_folder=log_folder)
     with reported_errors():
         serve_until_stopped(options if model is None else options.with_model(model))
 

@@ -18,7 +18,6 @@ from shared.errors import (
     ImageUnreadable,
     InternvlError,
     MediaExpired,
-    UriNotAllowed,
     VideoTooLarge,
     VideoUnreadable,
 )
@@ -129,8 +128,6 @@ def _source(
             if not _ID.fullmatch(source.id):
                 raise MediaExpired("not a media id", metadata={"media_id": source.id[:128]})
             return source.id, None
-        case "uri":
-            raise UriNotAllowed("fetching from addresses is not allowed here: send the bytes", field=f"{path}.uri")
         case _:
             cls = ImageUnreadable if kind is MediaKind.IMAGE else VideoUnreadable
             raise cls("there are no bytes", field=path)

@@ -5,6 +5,9 @@ import asyncio
 from gateway.admission import Admission
 from gateway.backends import Backends
 from gateway.chat import Chat
+from gateway.fetcher import Fetcher
+from gateway.openai_api.app import OpenAiApi
+from gateway.openai_api.server import http_server
 from gateway.request_limits import RequestLimits
 from gateway.servicer import ChatServicer, MediaServicer
 from gateway.settings import GatewaySettings
@@ -25,24 +28,28 @@ async def serve(settings: GatewaySettings) -> None:
     """Serves until told to stop; healthy while both services behind it are there and agree."""
     tenants = Tenants.from_settings(settings)
     server = Server(settings)
-    async with Backends(settings) as backends:
-        add_servicers(server, backends, settings, tenants)
+    async with Backends(settings) as backends, Fetcher.from_settings(settings) as fetcher:
+        api = add_servicers(server, backends, settings, tenants, fetcher)
         watches = [
             asyncio.create_task(backends.watch(lambda serving: server.set_serving(SERVICES, serving=serving))),
             asyncio.create_task(tenants.watch(settings.key_file_check_seconds)),
         ]
         try:
-            await server.run(*SERVICES, healthy=False)
+            async with http_server(api.app(), settings, server.stopping):
+                await server.run(*SERVICES, healthy=False)
         finally:
             for watch in watches:
                 watch.cancel()
 
 
-def add_servicers(server: Server, backends: Backends, settings: GatewaySettings, tenants: Tenants) -> None:
-    """Registers both services."""
-    chat = Chat(backends, RequestLimits.from_settings(settings))
+def add_servicers(
+    server: Server, backends: Backends, settings: GatewaySettings, tenants: Tenants, fetcher: Fetcher
+) -> OpenAiApi:
+    """Registers both services; returns the same chat for HTTP."""
+    chat = Chat(backends, RequestLimits.from_settings(settings), fetcher)
     admission = Admission(settings.max_concurrent_requests)
     servicer = ChatServicer(chat, backends, admission, tenants)
     media = MediaServicer(backends, admission, tenants, max_bytes=settings.max_upload_bytes)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.grpc)
     chat_pb2_grpc.add_MediaServiceServicer_to_server(media, server.grpc)
+    return OpenAiApi(chat, backends, admission, tenants, settings)

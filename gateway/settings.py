@@ -46,3 +46,16 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     """Bytes of all pictures and clips that a request carries itself; below max_message_bytes."""
     max_upload_bytes: int = 256 * MEBIBYTE
     """Bytes of one uploaded file."""
+    media_hosts: str = ""
+    """Hosts that pictures and clips may be fetched from, separated by commas: images.example.com, *.example.com,
+    http://store.internal:9000 (docs/security.md). Empty: addresses are refused."""
+    media_fetch_seconds: float = 10.0
+    """How long one file may take, redirects included."""
+    media_private_addresses: bool = False
+    """Whether these hosts may have addresses of this network, and not only public ones."""
+    http_port: int | None = None
+    """Port of the OpenAI-compatible HTTP endpoint, on the same host; unset: none; 0 lets the system choose."""
+    http_deadline_seconds: float = 600.0
+    """How long a reply over HTTP may take: HTTP has no deadlines of its own."""
+    max_http_body_bytes: int = 64 * MEBIBYTE
+    """Bytes of one HTTP request; a picture in it is a third larger than its file."""

@@ -2,7 +2,7 @@
 
     InternvlError
     ├── InvalidRequest      ImageUnreadable ImageTooLarge VideoUnreadable VideoTooLarge
-    │                       BadOption BadMessages UriNotAllowed PromptTooLong RequestTooLarge
+    │                       BadOption BadMessages UriNotAllowed MediaUnreachable PromptTooLong RequestTooLarge
     ├── Unauthenticated     KeyMissing KeyUnknown
     ├── PermissionDenied    TenantSuspended
     ├── NotFound            MediaExpired EmbeddingNotFound
@@ -72,6 +72,10 @@ class BadMessages(InvalidRequest):
 
 class UriNotAllowed(InvalidRequest):
     """The operator does not allow fetching from there."""
+
+
+class MediaUnreachable(InvalidRequest):
+    """An address that may be fetched from and did not give the file."""
 
 
 class PromptTooLong(InvalidRequest):

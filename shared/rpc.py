@@ -51,6 +51,8 @@ class Server:
         self.grpc = grpc.aio.server(interceptors=[_Boundary()], options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         self.port = self._bind()
+        self.stopping = asyncio.Event()
+        """Set by SIGTERM or SIGINT once the server runs."""
 
     async def set_serving(self, services: Sequence[str], *, serving: bool) -> None:
         """Answers health checks for the services, and for the server as a whole."""
@@ -63,13 +65,13 @@ class Server:
 
         Not `healthy`: health checks fail until `set_serving` says otherwise.
         """
-        stop = _stop_signal()
+        _set_by_signals(self.stopping)
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.grpc)
         await self.set_serving(services, serving=healthy)
         await self.grpc.start()
         log.info("serving", extra={"address": f"{self._settings.host}:{self.port}"})
-        await stop.wait()
+        await self.stopping.wait()
         log.info("draining", extra={"seconds": self._settings.drain_seconds})
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(self._settings.drain_seconds)
@@ -211,10 +213,7 @@ class _Call:
         log.info("call", extra={"method": self._method, "status": status, "seconds": seconds, **extra})
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from now on."""
-    stop = asyncio.Event()
+def _set_by_signals(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+        loop.add_signal_handler(number, stopping.set)

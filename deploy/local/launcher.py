@@ -55,6 +55,8 @@ class StackOptions:
     """Where the gateway listens; all else listens on loopback."""
     port: int = 50050
     """The gateway's; 0 = any."""
+    http_port: int | None = None
+    """Of the gateway's OpenAI-compatible endpoint; None = there is none, 0 = any."""
     redis_url: str | None = None
     """A running Redis; None starts a private one."""
     log_folder: Path | None = None
@@ -98,6 +100,11 @@ class Stack:
         return self._children["gateway"].address
 
     @property
+    def http_address(self) -> str:
+        """host:port of the OpenAI-compatible endpoint; empty if there is none."""
+        return self._children["gateway"].http_address
+
+    @property
     def children(self) -> dict[str, Child]:
         """The processes by name, in the order they were started."""
         return dict(self._children)
@@ -133,6 +140,8 @@ class Stack:
         await vision.ready()
         await llm.ready()
         public = ["--host", options.host, "--port", str(options.port)]
+        if options.http_port is not None:
+            public += ["--http-port", str(options.http_port)]
         backends = ["--vision-address", vision.address, "--llm-address", llm.address]
         gateway = await self._spawn("gateway", public + backends, logs, group)
         await gateway.ready()
@@ -176,7 +185,11 @@ async def _serve(options: StackOptions, programs: Mapping[str, tuple[str, ...]])
     cancel_on_sigterm()
     with StartDisplay() as display:
         async with Stack(options, on_change=display.show, programs=programs) as stack:
-            display.finish(f"\n  chat   internvl chat --address {stack.address}\n  stop   Ctrl-C")
+            lines = [f"chat   internvl chat --address {stack.address}"]
+            if stack.http_address:
+                lines.append(f"http   http://{stack.http_address}/v1 for clients of OpenAI's API")
+            lines.append("stop   Ctrl-C")
+            display.finish("".join(f"\n  {line}" for line in lines))
             await asyncio.Event().wait()
 
 

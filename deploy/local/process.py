@@ -42,6 +42,8 @@ class Child:
         self.name = name
         self.address = ""
         """host:port, once it serves on one."""
+        self.http_address = ""
+        """host:port of HTTP, once it serves there too."""
         self.loaded_fraction: float | None = None
         """Of its weights; None while it has not begun."""
         self.ready_seconds: float | None = None
@@ -141,6 +143,8 @@ class Child:
             case {"message": "loading", "loaded_bytes": int(loaded), "total_bytes": int(total)} if total > 0:
                 self.loaded_fraction = min(loaded / total, 1.0)
                 self._changed()
+            case {"message": "serving http", "address": str(address)}:
+                self.http_address = address
             case {"message": "serving", "address": str(address)}:
                 self._serves(address)
 

@@ -3,19 +3,72 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.backends import Backends
 from gateway.client import ChatClient
 from gateway.discovery import Resolve, resolve
+from gateway.fetcher import Fetcher
+from gateway.openai_api.server import http_server
 from gateway.server import SERVICES, add_servicers
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenants
 from shared.rpc import Server
 from shared.tls import TlsFiles
 from tests.gateway.fakes import FakeLlm, FakeVision, peer_settings, serving, tls_settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where a gateway listens."""
+
+    grpc: str
+    http: str
+    stopping: asyncio.Event
+
+
+@asynccontextmanager
+async def gateway_with(settings: GatewaySettings, resolve: Resolve = resolve) -> AsyncIterator[Served]:
+    """Both doors of a gateway that knows its services."""
+    server = Server(settings)
+    async with Backends(settings, resolve=resolve) as backends, Fetcher.from_settings(settings) as fetcher:
+        api = add_servicers(server, backends, settings, Tenants.from_settings(settings), fetcher)
+        changed = asyncio.Event()
+
+        async def on_change(healthy: bool) -> None:
+            await server.set_serving(SERVICES, serving=healthy)
+            changed.set()
+
+        watch = asyncio.create_task(backends.watch(on_change))
+        await server.grpc.start()
+        await changed.wait()
+        try:
+            async with http_server(api.app(), settings, server.stopping) as http_port:
+                yield Served(f"127.0.0.1:{server.port}", f"127.0.0.1:{http_port}", server.stopping)
+        finally:
+            watch.cancel()
+            await server.grpc.stop(0)
+
+
+def gateway_settings(vision_address: str, llm_address: str, **more: Any) -> GatewaySettings:
+    """Quick to look for its services, and with small limits."""
+    small: dict[str, Any] = {
+        "max_concurrent_requests": 4,
+        "max_inline_media_bytes": 1 << 20,
+        "max_upload_bytes": 8 << 20,
+    }
+    return GatewaySettings(
+        port=0,
+        vision_address=vision_address,
+        llm_address=llm_address,
+        backend_check_seconds=0.05,
+        resolve_seconds=0.05,
+        **(small | more),
+    )
 
 
 @asynccontextmanager
@@ -29,36 +82,16 @@ async def gateway_serving(
     tls: TlsFiles | None = None,
     peer_tls: TlsFiles | None = None,
 ) -> AsyncIterator[str]:
-    settings = GatewaySettings(
-        port=0,
-        vision_address=vision_address,
-        llm_address=llm_address,
-        backend_check_seconds=0.05,
-        resolve_seconds=0.05,
+    settings = gateway_settings(
+        vision_address,
+        llm_address,
         max_concurrent_requests=max_concurrent_requests,
-        max_inline_media_bytes=1 << 20,
-        max_upload_bytes=8 << 20,
         key_file=key_file,
         **tls_settings(tls),
         **peer_settings(peer_tls),
     )
-    server = Server(settings)
-    async with Backends(settings, resolve=resolve) as backends:
-        add_servicers(server, backends, settings, Tenants.from_settings(settings))
-        changed = asyncio.Event()
-
-        async def on_change(healthy: bool) -> None:
-            await server.set_serving(SERVICES, serving=healthy)
-            changed.set()
-
-        watch = asyncio.create_task(backends.watch(on_change))
-        await server.grpc.start()
-        await changed.wait()
-        try:
-            yield f"127.0.0.1:{server.port}"
-        finally:
-            watch.cancel()
-            await server.grpc.stop(0)
+    async with gateway_with(settings, resolve) as served:
+        yield served.grpc
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The demo stack as its users meet it: real processes, real gRPC, a real Redis-compatible server that dies once."""
 
 import asyncio
+import base64
 import io
 import json
 import sys
@@ -8,8 +9,10 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import grpc
+import openai
 import pytest
 import pytest_asyncio
 from PIL import Image as Picture
@@ -59,7 +62,7 @@ def redis() -> Iterator[RedisProcess]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(redis: RedisProcess) -> AsyncIterator[Stack]:
-    async with Stack(StackOptions(port=0, redis_url=redis.url)) as stack:
+    async with Stack(StackOptions(port=0, http_port=0, redis_url=redis.url)) as stack:
         yield stack
 
 
@@ -300,3 +303,41 @@ async def run(*arguments: str) -> tuple[int | None, str]:
     )
     output, _ = await process.communicate()
     return process.returncode, output.decode()
+
+
+async def test_openais_client_gets_the_same_answers_and_shares_the_pictures(stack: Stack, client: ChatClient) -> None:
+    data = fresh_picture("teal")
+    url = "data:image/png;base64," + base64.b64encode(data).decode()
+    picture: Any = {"type": "image_url", "image_url": {"url": url}}
+    question: Any = {"type": "text", "text": "What colour is it?"}
+    async with openai.AsyncOpenAI(base_url=f"http://{stack.http_address}/v1", api_key="none") as http:
+        (model,) = [model.id async for model in http.models.list()]
+        messages: list[Any] = [{"role": "user", "content": [picture, question]}]
+        first = await http.chat.completions.create(model=model, messages=messages, temperature=0, logprobs=True)
+        started, text, finished = await ask(ChatSession(client), data, "What colour is it?")
+        assert [medium.embedding_cached for medium in started.media] == [True]
+        assert first.choices[0].message.content == text
+        assert first.usage is not None
+        assert first.usage.prompt_tokens == finished.usage.prompt_token_count
+        assert finished.usage.cached_token_count > 0  # keys and values of the first request
+        logprobs = first.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content is not None
+        assert b"".join(bytes(token.bytes or []) for token in logprobs.content).decode().startswith(text)
+
+        messages += [{"role": "assistant", "content": text}, {"role": "user", "content": "Are you sure?"}]
+        stream = await http.chat.completions.create(
+            model=model, messages=messages, temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.prompt_tokens_details is not None
+        assert (chunks[-1].usage.prompt_tokens_details.cached_tokens or 0) > 0
+        broken: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
+        with pytest.raises(openai.BadRequestError) as refused:
+            await http.chat.completions.create(model=model, messages=[{"role": "user", "content": [broken, question]}])
+        assert (refused.value.code, refused.value.param) == ("image_unreadable", "messages[0].content[0].image_url")
+        with pytest.raises(openai.BadRequestError) as refused:
+            await http.chat.completions.create(model=model, messages=messages, max_completion_tokens=10**6)
+        assert (refused.value.code, refused.value.param) == ("prompt_too_long", "messages")
+    await nothing_is_held(stack)

@@ -160,7 +160,7 @@ class Image(_message.Message):
     id: _builtins.str
     """An id from Started.media or Upload. NOT_FOUND / MEDIA_EXPIRED when it is gone: send the bytes again."""
     uri: _builtins.str
-    """An https address; refused unless the operator allows its host."""
+    """An http or https address. URI_NOT_ALLOWED unless the operator allows its host; MEDIA_UNREACHABLE if it gives no file."""
     @_builtins.property
     def visual(self) -> _visual_pb2.VisualOptions:
         """For this picture only."""
@@ -199,7 +199,7 @@ class Video(_message.Message):
     id: _builtins.str
     """An id from Started.media or Upload."""
     uri: _builtins.str
-    """An https address; refused unless the operator allows its host."""
+    """An http or https address. URI_NOT_ALLOWED unless the operator allows its host; MEDIA_UNREACHABLE if it gives no file."""
     @_builtins.property
     def visual(self) -> _visual_pb2.VisualOptions:
         """For this clip only. A frame is one tile unless max_tile_count says more."""

@@ -1,0 +1,69 @@
+"""What every HTTP request passes through: its ids, errors as answers, one log line. What `shared.rpc` is for gRPC."""
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.openai_api.exchange import ClientGone, Exchange
+from gateway.openai_api.failures import Failure, HttpRefusal
+from gateway.openai_api.replies import server_sent
+from shared.errors import Internal, InternvlError
+from shared.request_context import REQUEST_ID_KEY, enter_request
+
+log = logging.getLogger(__name__)
+Handler = Callable[[Exchange], Awaitable[None]]
+_CLIENT_GONE = 499
+"""What proxies write in their logs for a client that went."""
+
+
+class Endpoint:
+    """An ASGI application of one handler. An error becomes the answer, or the last event of a stream that has begun."""
+
+    def __init__(self, handler: Handler, *, quiet: bool = False) -> None:
+        """`quiet`: not worth a line in the log."""
+        self._handler = handler
+        self._quiet = quiet
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started_at = time.monotonic()
+        context = enter_request((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_KEY] = context.request_id
+            await send(message)
+
+        exchange = Exchange(scope, receive, send_with_id)
+        code = ""
+        try:
+            await self._handler(exchange)
+        except ClientGone:
+            status = _CLIENT_GONE
+        except Exception as error:  # noqa: BLE001 - the last place an error can be turned into an answer
+            failure = _failure(error, exchange.path)
+            code = failure.code
+            if status == 0:
+                await exchange.answer(failure.body, failure.status, failure.headers)
+            else:
+                await exchange.stream(server_sent(failure.body))
+                await exchange.end_stream()
+        finally:
+            if not self._quiet:
+                extra = {"method": exchange.path, "status": status, "seconds": round(time.monotonic() - started_at, 4)}
+                log.info("call", extra=extra | ({"reason": code.upper()} if code else {}))
+
+
+def _failure(error: Exception, path: str) -> Failure:
+    known = error if isinstance(error, InternvlError | HttpRefusal) else None
+    if known is None or (isinstance(known, Internal) and "error_id" not in known.metadata):
+        error_id = uuid.uuid4().hex[:12]
+        log.error("uncaught", exc_info=error, extra={"error_id": error_id, "method": path})
+        known = Internal.with_id(error_id)
+    return Failure.of(known)

@@ -1,0 +1,141 @@
+"""A body of the OpenAI API as a request of ours, and our names of fields as the client's. Pure."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from gateway.openai_api.body import ChatBody, ImagePart, ImageUrl, Increment, Message, Part, TextPart, VideoPart
+from shared.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
+from shared.pb.internvl.chat.v1 import chat_pb2
+from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
+
+_DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
+_MAX_PREFIX_CHARS = 256
+_ROLES = {
+    "system": visual_pb2.ROLE_SYSTEM,
+    "developer": visual_pb2.ROLE_SYSTEM,
+    "user": visual_pb2.ROLE_USER,
+    "assistant": visual_pb2.ROLE_ASSISTANT,
+}
+_DEFAULT_TEMPERATURE = 1.0
+"""OpenAI's; ours is 0."""
+_PARTS = re.compile(r"\.parts\b")
+_SOURCE = re.compile(r"\.(image|video)\b(?:\.(?:data|uri))?")
+
+
+def chat_requests(body: ChatBody) -> list[chat_pb2.ChatRequest]:
+    """One for each choice: they differ in their seeds alone. Raises InvalidRequest."""
+    first = chat_pb2.ChatRequest(
+        messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
+        sampling=_sampling(body),
+        visual=_visual(body.max_tile_count, body.position_increment),
+    )
+    requests = [first]
+    for index in range(1, body.n or 1):
+        other = chat_pb2.ChatRequest()
+        other.CopyFrom(first)
+        if body.seed is not None:
+            other.sampling.seed = (body.seed + index) % 2**64
+        requests.append(other)
+    return requests
+
+
+def public_field(field: str, body: ChatBody) -> str:
+    """Our path of a field in the client's words: messages[0].parts[1].image -> messages[0].content[1].image_url."""
+    section, _, rest = field.partition(".")
+    if section == "sampling":
+        if rest == "max_tokens" and body.max_completion_tokens is not None:
+            return "max_completion_tokens"
+        return {"top_logprob_count": "top_logprobs"}.get(rest, rest)
+    if section == "visual":
+        return rest
+    path = _PARTS.sub(".content", field)
+    path = _SOURCE.sub(r".\1_url", path)
+    return path.replace("_url.visual.", "_url.").replace("_url.frames.", "_url.")
+
+
+def _message(message: Message, path: str) -> chat_pb2.Message:
+    return chat_pb2.Message(role=_ROLES[message.role], parts=list(_parts(message.content, path)))
+
+
+def _parts(content: str | list[Part] | None, path: str) -> Iterator[chat_pb2.Part]:
+    if isinstance(content, str):
+        yield chat_pb2.Part(text=content)
+        return
+    for index, part in enumerate(content or []):
+        where = f"{path}.content[{index}]"
+        match part:
+            case TextPart():
+                yield chat_pb2.Part(text=part.text)
+            case ImagePart():
+                yield chat_pb2.Part(image=_image(part.image_url, f"{where}.image_url.url"))
+            case VideoPart():
+                yield chat_pb2.Part(video=_video(part, f"{where}.video_url.url"))
+
+
+def _image(image: ImageUrl, path: str) -> chat_pb2.Image:
+    tiles = image.max_tile_count
+    if tiles is None and image.detail == "low":
+        tiles = 1
+    visual = _visual(tiles, image.position_increment)
+    if (data := _inline(image.url, ImageUnreadable, path)) is not None:
+        return chat_pb2.Image(data=data, visual=visual)
+    return chat_pb2.Image(uri=image.url, visual=visual)
+
+
+def _video(part: VideoPart, path: str) -> chat_pb2.Video:
+    clip = part.video_url
+    visual = _visual(clip.max_tile_count, clip.position_increment)
+    frames = visual_pb2.VideoOptions(
+        frame_count=clip.frame_count, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
+    )
+    if (data := _inline(clip.url, VideoUnreadable, path)) is not None:
+        return chat_pb2.Video(data=data, visual=visual, frames=frames)
+    return chat_pb2.Video(uri=clip.url, visual=visual, frames=frames)
+
+
+def _inline(url: str, error: type[InvalidRequest], path: str) -> bytes | None:
+    """The bytes of a data: URL; None for any other. What it says of their type is not looked at: the bytes tell."""
+    if url[:5].lower() != "data:":
+        return None
+    prefix = _DATA.match(url[:_MAX_PREFIX_CHARS])
+    if prefix is None:
+        raise error("a data: URL must be of the form data:TYPE;base64,...", field=path)
+    try:
+        data = base64.b64decode(url[prefix.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise error("the data: URL is not base64", field=path) from None
+    if not data:
+        raise error("there are no bytes", field=path)
+    return data
+
+
+def _visual(max_tile_count: int | None, increment: Increment | None) -> visual_pb2.VisualOptions:
+    options = visual_pb2.VisualOptions(max_tile_count=max_tile_count)
+    if increment == "auto":
+        options.auto_increment.SetInParent()
+    elif increment is not None:
+        options.position_increment = float(increment)
+    return options
+
+
+def _sampling(body: ChatBody) -> sampling_pb2.SamplingOptions:
+    limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
+    temperature = _DEFAULT_TEMPERATURE if body.temperature is None else body.temperature
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop
+    if not body.logprobs and body.top_logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs: true", field="top_logprobs")
+    return sampling_pb2.SamplingOptions(
+        max_tokens=limit,
+        temperature=temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        stop=stop,
+        seed=None if body.seed is None else body.seed % 2**64,
+        top_logprob_count=(body.top_logprobs or 0) if body.logprobs else None,
+    )

@@ -1,0 +1,123 @@
+"""Events of our replies as objects of the OpenAI API: a whole completion, or its chunks. Pure."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shared.pb.internvl.chat.v1 import chat_pb2
+from shared.pb.internvl.common.v1 import sampling_pb2
+
+Json = dict[str, Any]
+
+_REASONS = {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
+
+
+class Completion:
+    """The answer to one request: what all its chunks have in common, and what its choices came to."""
+
+    def __init__(self, response_id: str, model: str, fingerprint: str, choice_count: int) -> None:
+        self._common: Json = {
+            "id": f"chatcmpl-{response_id}",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": f"fp_{fingerprint[:12]}",
+        }
+        self._choices = [_Choice(index) for index in range(choice_count)]
+
+    def take(self, index: int, event: chat_pb2.ChatResponse) -> Json:
+        """Adds an event of choice `index`; the chunk that tells of it."""
+        return self._chunk([self._choices[index].take(event)])
+
+    def usage_chunk(self) -> Json:
+        """The last one of a stream, where it was asked for."""
+        return self._chunk([]) | {"usage": self._usage()}
+
+    def whole(self) -> Json:
+        """All of it, once every choice has finished."""
+        choices = [choice.whole() for choice in self._choices]
+        return {"object": "chat.completion", **self._common, "choices": choices, "usage": self._usage()}
+
+    def _chunk(self, choices: Sequence[Json]) -> Json:
+        return {"object": "chat.completion.chunk", **self._common, "choices": list(choices)}
+
+    def _usage(self) -> Json:
+        """The prompt counts once: its choices share it."""
+        all_ = [choice.usage for choice in self._choices]
+        prompt = all_[0]
+        completion_count = sum(usage.completion_token_count for usage in all_)
+        return {
+            "prompt_tokens": prompt.prompt_token_count,
+            "completion_tokens": completion_count,
+            "total_tokens": prompt.prompt_token_count + completion_count,
+            "prompt_tokens_details": {
+                "cached_tokens": prompt.cached_token_count,
+                "visual_tokens": prompt.visual_token_count,
+            },
+            "position_increments": list(prompt.position_increments),
+        }
+
+
+class _Choice:
+    """One reply."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._texts: list[str] = []
+        self._logprobs: list[Json] | None = None
+        self._finish_reason: str | None = None
+        self.usage = sampling_pb2.Usage()
+
+    def take(self, event: chat_pb2.ChatResponse) -> Json:
+        match event.WhichOneof("event"):
+            case "started":
+                return self._delta({"role": "assistant", "content": "", "refusal": None})
+            case "delta":
+                self._texts.append(event.delta.text)
+                entries = _logprobs(event.delta.logprobs)
+                if entries:
+                    self._logprobs = (self._logprobs or []) + entries
+                return self._delta({"content": event.delta.text}, entries)
+            case _:
+                assert event.HasField("finished")
+                self._finish_reason = _REASONS[event.finished.reason]
+                self.usage = event.finished.usage
+                return self._delta({})
+
+    def whole(self) -> Json:
+        return {
+            "index": self._index,
+            "message": {"role": "assistant", "content": "".join(self._texts), "refusal": None},
+            "logprobs": None if self._logprobs is None else {"content": self._logprobs, "refusal": None},
+            "finish_reason": self._finish_reason,
+        }
+
+    def _delta(self, delta: Json, logprobs: list[Json] | None = None) -> Json:
+        return {
+            "index": self._index,
+            "delta": delta,
+            "logprobs": {"content": logprobs, "refusal": None} if logprobs else None,
+            "finish_reason": self._finish_reason,
+        }
+
+
+def server_sent(event: Json | str) -> bytes:
+    """One event of a stream."""
+    text = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text}\n\n".encode()
+
+
+def _logprobs(entries: Iterable[sampling_pb2.TokenLogprob]) -> list[Json]:
+    return [_logprob(entry) | {"top_logprobs": list(map(_logprob, entry.alternatives))} for entry in entries]
+
+
+def _logprob(entry: sampling_pb2.TokenLogprob) -> Json:
+    return {
+        "token": entry.token.decode("utf-8", "replace"),
+        "bytes": list(entry.token),
+        "logprob": max(entry.logprob, _LEAST_LOGPROB),
+    }
+
+
+_LEAST_LOGPROB = -9999.0
+"""What OpenAI tells in place of minus infinity, which JSON has no word for."""

@@ -1,0 +1,57 @@
+"""Several streams as one: nothing is lost, nothing runs on."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.openai_api.merged import merged
+
+
+class Stream:
+    """Numbers, with pauses; then an end or a failure."""
+
+    def __init__(self, pauses: list[int], *, fails: bool = False) -> None:
+        self._pauses = pauses
+        self._fails = fails
+        self.is_closed = False
+
+    async def run(self) -> AsyncGenerator[int, None]:
+        try:
+            for number, pause in enumerate(self._pauses):
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+                yield number
+            if self._fails:
+                raise ValueError("failed")
+        finally:
+            self.is_closed = True
+
+
+@given(st.lists(st.lists(st.integers(0, 4), max_size=5), min_size=1, max_size=4))
+async def test_every_event_comes_once_and_in_its_streams_order(pauses: list[list[int]]) -> None:
+    streams = [Stream(each) for each in pauses]
+    found: list[list[int]] = [[] for _ in streams]
+    async for index, number in merged([stream.run() for stream in streams]):
+        found[index].append(number)
+    assert found == [list(range(len(each))) for each in pauses]
+    assert all(stream.is_closed for stream in streams)
+
+
+async def test_a_failure_stops_all_streams() -> None:
+    streams = [Stream([1] * 1000), Stream([1], fails=True)]
+    with pytest.raises(ValueError, match="failed"):
+        async for _ in merged([stream.run() for stream in streams]):
+            pass
+    assert all(stream.is_closed for stream in streams)
+
+
+async def test_closing_stops_all_streams() -> None:
+    streams = [Stream([1] * 1000), Stream([0] * 1000)]
+    events = merged([stream.run() for stream in streams])
+    seen = {(await anext(events))[0] for _ in range(100)}
+    assert seen == {0, 1}
+    await events.aclose()
+    assert all(stream.is_closed for stream in streams)
