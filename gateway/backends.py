@@ -23,6 +23,7 @@ from gateway.calls import translated
 from gateway.deadline import Deadline
 from gateway.discovery import Discovery, Resolve, Target, resolve
 from gateway.media import MediaKind, Medium
+from gateway.metrics import MOVED_REPLIES
 from gateway.pairing import identity, pair
 from gateway.replicas import Replica, Replicas
 from gateway.reply import Reply
@@ -81,6 +82,10 @@ class Backends:
         if isinstance(self._pairing, Unavailable):
             raise type(self._pairing)(self._pairing.message, metadata=self._pairing.metadata)
         return self._pairing
+
+    def usable_counts(self) -> dict[str, int]:
+        """Replicas that can be called, by service."""
+        return {"vision": self._vision.usable_count, "llm": self._llm.usable_count}
 
     async def watch(self, on_change: Callable[[bool], Awaitable[None]]) -> None:
         """Finds and checks the replicas; tells `on_change` whether chats can be answered, whenever that changes.
@@ -155,6 +160,8 @@ class Backends:
                     reply.restart()
                     failure = error
             await route.again(replica, failure, deadline)
+            if reply.token_count:
+                MOVED_REPLIES.inc()
             doing = "a reply goes on elsewhere" if reply.token_count else "a reply is asked for again"
             extra = {"failed": replica.address, "cause": failure.reason(), "token_count": reply.token_count}
             log.info(doing, extra=extra)

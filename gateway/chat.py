@@ -16,6 +16,7 @@ from gateway.backends import Backends
 from gateway.deadline import Deadline
 from gateway.fetcher import Fetcher
 from gateway.media import Medium, distinct, read_media
+from gateway.metrics import CHAT_SECONDS, COMPLETION_TOKENS, ENCODE_SECONDS, FIRST_TOKEN_SECONDS
 from gateway.reply import Reply
 from gateway.request_limits import RequestLimits
 from gateway.translation import Encoded, delta, finished, generate_request, started
@@ -61,7 +62,7 @@ class Chat:
                 if event.HasField("started"):
                     spend(event.started.prompt_token_count)
                 elif event.HasField("delta"):
-                    clock.token()
+                    clock.tokens(len(event.delta.token_ids))
                     spend(len(event.delta.token_ids))
                     if (response := delta(event.delta)) is not None:
                         yield response
@@ -120,12 +121,17 @@ class _Clock:
 
     def encoded(self) -> None:
         self._timing.encode_seconds = self._elapsed()
+        ENCODE_SECONDS.observe(self._timing.encode_seconds)
 
-    def token(self) -> None:
-        self._timing.first_token_seconds = self._timing.first_token_seconds or self._elapsed()
+    def tokens(self, count: int) -> None:
+        COMPLETION_TOKENS.inc(count)
+        if not self._timing.first_token_seconds:
+            self._timing.first_token_seconds = self._elapsed()
+            FIRST_TOKEN_SECONDS.observe(self._timing.first_token_seconds)
 
     def timing(self) -> chat_pb2.Timing:
         self._timing.total_seconds = self._elapsed()
+        CHAT_SECONDS.observe(self._timing.total_seconds)
         return self._timing
 
     def _elapsed(self) -> float:

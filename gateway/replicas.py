@@ -20,6 +20,7 @@ from gateway.calls import translated
 from gateway.deadline import Deadline
 from gateway.discovery import Discovery
 from gateway.health import ReplicaHealth
+from gateway.metrics import REPEATED_CALLS
 from gateway.pairing import Identity, identity
 from gateway.rendezvous import LOAD_FACTOR, choose
 from gateway.retry import RetryBudget, pause_seconds
@@ -140,6 +141,11 @@ class Replicas(Generic[Stub]):
         return list(self._replicas.values())
 
     @property
+    def usable_count(self) -> int:
+        """Those that a request may be sent to without doubt."""
+        return sum(self._fits(replica) and replica.health.is_usable for replica in self.all)
+
+    @property
     def infos(self) -> dict[str, ModelInfo]:
         """What those that are there serve, by address."""
         return {replica.address: replica.health.info for replica in self.all if replica.health.info is not None}
@@ -248,6 +254,10 @@ class Route(Generic[Stub]):
 
     async def again(self, replica: Replica[Stub], error: InternvlError, deadline: Deadline) -> None:
         """Returns when the request may be tried once more, elsewhere if there is an elsewhere. Else raises `error`."""
+        await self._permit(replica, error, deadline)
+        REPEATED_CALLS.inc()
+
+    async def _permit(self, replica: Replica[Stub], error: InternvlError, deadline: Deadline) -> None:
         self._tried.add(replica.address)
         if isinstance(error, Unavailable):
             if not isinstance(error, StoreUnavailable):

@@ -13,6 +13,7 @@ import grpc
 import torch
 
 from llm_service.conversation import Visual
+from llm_service.metrics import FETCH_SECONDS, PULLS
 from shared.channel import open_channel
 from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
@@ -43,10 +44,15 @@ class EmbeddingLoader:
         Two copies: the kernel's into a tile's buffer, and from there into the tensor. Raises EmbeddingNotFound when
         nobody has them, EmbeddingInvalid when they are not what the reference says or not finite.
         """
+        with FETCH_SECONDS.time():
+            return await self._load(visual, first_row, last_row)
+
+    async def _load(self, visual: Visual, first_row: int, last_row: int) -> torch.Tensor:
         tiles = range(first_row // visual.tokens_per_tile, -(-last_row // visual.tokens_per_tile))
         try:
             manifest, found = await self._from_store(visual, tiles)
         except (EmbeddingNotFound, StoreUnavailable) as error:
+            PULLS.inc()
             log.info("pulling an embedding from its holder", extra={"cause": error.reason()})
             manifest, found = await self._from_holder(visual, tiles)
         start = first_row - tiles.start * visual.tokens_per_tile

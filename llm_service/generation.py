@@ -20,6 +20,7 @@ from llm_service.engine.interface import (
     SamplingParameters,
     VisualInput,
 )
+from llm_service.metrics import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS, RESUMED_REPLIES, ReplyClock
 from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
 from llm_service.window import Fit, Window
@@ -98,6 +99,7 @@ class Generator:
 
         Raises PromptTooLong, BadOption, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
         """
+        clock = ReplyClock()
         visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
         self._window.refuse_visuals(visuals)
         prompt = await self._build(request.messages)
@@ -105,6 +107,8 @@ class Generator:
         self._check_resume_ids(request.resume_ids, fitted.max_tokens)
         yield Started(len(prompt.token_ids), request.sampling.seed)
 
+        PROMPT_TOKENS.inc(len(prompt.token_ids))
+        RESUMED_REPLIES.inc(bool(request.resume_ids))
         text = Detokenizer(self._tokenizer, request.stop)
         for token_id in request.resume_ids:
             text.add(token_id)
@@ -115,6 +119,8 @@ class Generator:
         if completion_count < fitted.max_tokens and not has_ended:
             async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as tokens:
                 async for token in tokens:
+                    clock.token()
+                    COMPLETION_TOKENS.inc()
                     cached_count = token.cached_token_count
                     if token.finish is FinishReason.STOP:
                         reason = FinishReason.STOP
@@ -124,6 +130,7 @@ class Generator:
                     if text.is_stopped:
                         reason = FinishReason.STOP
                         break
+        CACHED_TOKENS.inc(cached_count)
         if rest := text.finish():
             yield Delta(rest, None)
         yield Finished(

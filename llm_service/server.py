@@ -10,6 +10,7 @@ from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import Engine
 from llm_service.engine.scheduler import SchedulerLimits
 from llm_service.generation import Generator
+from llm_service.metrics import EngineCollector
 from llm_service.model.followers import Followers
 from llm_service.model.options import ModelOptions
 from llm_service.positions import increment_ticks
@@ -19,6 +20,7 @@ from llm_service.settings import LlmSettings
 from llm_service.window import Window
 from shared.checkpoint import Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
+from shared.metrics import collected
 from shared.model_config import ModelConfig
 from shared.model_info import model_info
 from shared.pb.internvl.llm.v1 import llm_pb2_grpc
@@ -61,7 +63,8 @@ async def serve(settings: LlmSettings) -> None:
     llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
     health = asyncio.create_task(_unhealthy_when_failed(server, engine))
     try:
-        await server.run(SERVICE)
+        with collected(EngineCollector(engine.status)):
+            await server.run(SERVICE)
     finally:
         health.cancel()
         await engine.close()

@@ -19,6 +19,7 @@ from typing import Self
 
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound
 from shared.framing import DTYPE_BYTES, Codec, Value, ValueKind, frame, unframe
+from shared.metrics import STORE_INVALID_VALUES, STORE_READ_BYTES, STORE_READS, STORE_WRITTEN_BYTES
 from shared.value_store import ValueStore
 
 TILES_PER_READ = 4
@@ -89,8 +90,13 @@ class EmbeddingStore:
         """The manifest if all of the embedding is there; its life starts anew."""
         (value,) = await self._values.get([_manifest_name(key)])
         manifest = await self._manifest(key, value)
-        if manifest is None or not await self._touch(key, manifest):
+        if manifest is None:
+            STORE_READS.labels("miss").inc()
             return None
+        if not await self._touch(key, manifest):
+            STORE_READS.labels("evicted").inc()
+            return None
+        STORE_READS.labels("hit").inc()
         return manifest
 
     async def put(self, key: str, manifest: Manifest, tiles: Sequence[bytes]) -> None:
@@ -98,6 +104,7 @@ class EmbeddingStore:
         assert len(tiles) == manifest.tile_count
         values = {_tile_name(key, index): tile for index, tile in enumerate(tiles)}
         await self._values.put({**values, _manifest_name(key): manifest.pack(key)}, self._seconds)
+        STORE_WRITTEN_BYTES.inc(sum(map(len, tiles)))
 
     async def read(self, key: str, tiles: Sequence[int]) -> tuple[Manifest, list[memoryview]]:
         """The manifest, and rows of the tiles, (R, D) each as raw bytes, checked; its life starts anew.
@@ -110,6 +117,7 @@ class EmbeddingStore:
             value, *values = await self._values.get([_manifest_name(key), *(_tile_name(key, index) for index in first)])
             manifest = await self._manifest(key, value)
             if manifest is None:
+                STORE_READS.labels("miss").inc()
                 raise EmbeddingNotFound.of([key])
             touching = asyncio.create_task(self._touch(key, manifest))
             try:
@@ -120,11 +128,14 @@ class EmbeddingStore:
                     found += await self._checked(key, manifest, indices, values)
             finally:
                 await touching
+            STORE_READS.labels("hit").inc()
+            STORE_READ_BYTES.inc(sum(map(len, found)))
             return manifest, found
 
     async def discard(self, key: str, tile_count: int) -> None:
         """Removes an embedding that failed its checks."""
         self.invalid_value_count += 1
+        STORE_INVALID_VALUES.inc()
         await self._values.delete(_names(key, tile_count))
 
     async def ping(self) -> None:
@@ -157,6 +168,7 @@ class EmbeddingStore:
     ) -> list[memoryview]:
         present = [value for value in values if value is not None]
         if len(present) < len(values):
+            STORE_READS.labels("evicted").inc()
             raise EmbeddingNotFound.of([key])
 
         def check() -> list[memoryview]:

@@ -30,6 +30,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.errors import StoreUnavailable
 from shared.framing import Value
+from shared.metrics import STORE_FAILURES
 from shared.redis_parser import DirectParser
 from shared.redis_url import RedisUrl, Topology
 from shared.value_store import ValueStore
@@ -207,4 +208,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _unavailable(cause: str) -> StoreUnavailable:
+    STORE_FAILURES.inc()
     return StoreUnavailable(f"the embedding store does not answer ({cause})")

@@ -28,6 +28,7 @@ from grpc_reflection.v1alpha import reflection
 
 from shared import errors
 from shared.channel import channel_options
+from shared.metrics import CALL_SECONDS, CALLS, metrics_server
 from shared.request_context import REQUEST_ID_KEY, enter_request
 from shared.settings import ServiceSettings
 from shared.status import DETAILS_KEY, status_code, to_status
@@ -35,6 +36,8 @@ from shared.tls import server_credentials
 
 log = logging.getLogger(__name__)
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
+_POLLED = ("/GetModelInfo", "/GetStatus")
+"""What gateways and people ask each second: worth a line only when something is being looked for."""
 
 
 class Server:
@@ -66,6 +69,13 @@ class Server:
         Not `healthy`: health checks fail until `set_serving` says otherwise.
         """
         _set_by_signals(self.stopping)
+        settings = self._settings
+        with metrics_server(settings.service, settings.host, settings.metrics_port) as metrics_port:
+            if metrics_port is not None:
+                log.info("metrics", extra={"address": f"{settings.host}:{metrics_port}"})
+            await self._serve_until_stopped(services, healthy=healthy)
+
+    async def _serve_until_stopped(self, services: Sequence[str], *, healthy: bool) -> None:
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.grpc)
         await self.set_serving(services, serving=healthy)
@@ -146,10 +156,10 @@ def _answering(
         try:
             await call.begin()
             response = await inner(read(request), context)
-            call.log_end("OK")
+            call.end("OK")
             return response
         except asyncio.CancelledError:
-            call.log_end("CANCELLED")
+            call.end("CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
             await call.fail(error)
@@ -170,9 +180,9 @@ def _streaming(
             async with aclosing(inner(read(request), context)) as events:
                 async for event in events:
                     yield event
-            call.log_end("OK")
+            call.end("OK")
         except (asyncio.CancelledError, GeneratorExit):
-            call.log_end("CANCELLED")
+            call.end("CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
             await call.fail(error)
@@ -199,7 +209,7 @@ class _Call:
         known = error if isinstance(error, errors.InternvlError) else self._unexpected(error)
         if isinstance(known, errors.Internal) and "error_id" not in known.metadata:  # a peer's, in the peer's words
             known = self._unexpected(known)
-        self.log_end(status_code(known).name, reason=known.reason())
+        self.end(status_code(known).name, reason=known.reason())
         details = ((DETAILS_KEY, to_status(known).SerializeToString()),)
         await self._context.abort(status_code(known), known.message, trailing_metadata=details)
 
@@ -208,9 +218,14 @@ class _Call:
         log.error("uncaught", exc_info=error, extra={"error_id": error_id, "method": self._method})
         return errors.Internal.with_id(error_id)
 
-    def log_end(self, status: str, **extra: str) -> None:
-        seconds = round(time.monotonic() - self._started, 4)
-        log.info("call", extra={"method": self._method, "status": status, "seconds": seconds, **extra})
+    def end(self, status: str, reason: str = "") -> None:
+        """Logs and counts the call."""
+        seconds = time.monotonic() - self._started
+        CALLS.labels(self._method, status, reason).inc()
+        CALL_SECONDS.labels(self._method).observe(seconds)
+        level = logging.DEBUG if self._method.endswith(_POLLED) and status == "OK" else logging.INFO
+        extra = {"reason": reason} if reason else {}
+        log.log(level, "call", extra={"method": self._method, "status": status, "seconds": round(seconds, 4), **extra})
 
 
 def _set_by_signals(stopping: asyncio.Event) -> None:

@@ -32,6 +32,8 @@ class ServiceSettings(BaseSettings):
     """Address to listen on; 0.0.0.0 in a pod."""
     port: int
     """Port to listen on; 0 lets the system choose."""
+    metrics_port: int | None = None
+    """HTTP port of /metrics, for Prometheus, on the same address; unset: none; 0 lets the system choose."""
     log_level: str = "info"
     """debug, info, warning or error."""
     max_message_bytes: int = 64 * MEBIBYTE

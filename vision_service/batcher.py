@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from shared.errors import QueueFull
+from vision_service.metrics import BATCH_SECONDS, BATCH_TILES, QUEUE_WAIT_SECONDS, TILES
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize
 from vision_service.tile_queue import Ticket, TileQueue
@@ -88,6 +89,7 @@ class Batcher:
     async def _run(self, device: "_Device") -> None:
         """Runs batches until the queue is empty."""
         while batch := self._queue.take(self._tiles_per_batch, time.monotonic()):
+            self._observe(batch)
             parts = []
             for ticket, count in batch:
                 job = self._jobs[ticket]
@@ -100,6 +102,13 @@ class Batcher:
                 continue
             for (job, first, _), rows in zip(parts, results, strict=True):
                 job.add(first, rows)
+
+    def _observe(self, batch: list[tuple[Ticket, int]]) -> None:
+        """Before the batch counts as sent: a request's wait ends with its first tile."""
+        BATCH_TILES.observe(sum(count for _, count in batch))
+        for ticket, _ in batch:
+            if self._jobs[ticket].sent_count == 0:
+                QUEUE_WAIT_SECONDS.observe(time.monotonic() - ticket.arrived)
 
 
 class _Device:
@@ -116,8 +125,10 @@ class _Device:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._forward, tiles)
 
     def _forward(self, tiles: list[np.ndarray]) -> list[torch.Tensor]:
-        pixels = normalize(np.concatenate(tiles)).to(device=self._device, dtype=self._dtype)
-        rows: torch.Tensor = self._encoder(pixels).cpu()
+        with BATCH_SECONDS.time():
+            pixels = normalize(np.concatenate(tiles)).to(device=self._device, dtype=self._dtype)
+            rows: torch.Tensor = self._encoder(pixels).cpu()
+        TILES.inc(len(rows))
         return list(torch.split(rows, [len(part) for part in tiles]))
 
 

@@ -15,8 +15,10 @@ from vision_service.copies import Copies
 from vision_service.decoder.job import ImageJob, Job, VideoJob
 from vision_service.decoder.pool import Decoders
 from vision_service.decoder.process import Decoded
+from vision_service.encoder_status import EncoderStatus
 from vision_service.image import ImageLimits
 from vision_service.memory_copies import HeldEmbedding
+from vision_service.metrics import DECODE_SECONDS, EMBEDDINGS
 from vision_service.replica_flight import ReplicaFlight
 from vision_service.single_flight import SingleFlight
 from vision_service.tiles import TilingOptions
@@ -61,16 +63,6 @@ class Encoded:
     media_id: str
     cached: bool
     """Whether nothing had to be encoded for this request."""
-
-
-@dataclass(frozen=True)
-class EncoderStatus:
-    """What is under way."""
-
-    queued_tile_count: int
-    decoding_count: int
-    pending_write_bytes: int
-    is_degraded: bool
 
 
 class Encoder:
@@ -142,6 +134,7 @@ class Encoder:
         digest = await self._digest(tenant, source)
         key = self._key(tenant, job.options, digest)
         manifest = await self._copies.find(key)
+        EMBEDDINGS.labels("miss" if manifest is None else "hit").inc()
         if manifest is not None:
             return Encoded(key, manifest, self._used(tenant, source, digest), cached=True)
         data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
@@ -187,7 +180,8 @@ class Encoder:
             raise QueueFull(f"{self._decoding_count} files wait to be decoded already", retry_after_seconds=2.0)
         self._decoding_count += 1
         try:
-            return await self._decoders.decode(job, data)
+            with DECODE_SECONDS.time():
+                return await self._decoders.decode(job, data)
         finally:
             self._decoding_count -= 1
 

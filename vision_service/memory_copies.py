@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.embedding_store import Manifest
+from vision_service.metrics import MEMORY_EVICTIONS
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class MemoryCopies:
         self._entries[name] = (entry, time.monotonic() + seconds)
         self._held_bytes += entry.size_bytes
         while self._held_bytes > self._max_bytes:
+            MEMORY_EVICTIONS.inc()
             self._remove(next(iter(self._entries)))
 
     def clear(self) -> None:

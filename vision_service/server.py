@@ -6,6 +6,7 @@ from shared.checkpoint import VISION_PREFIXES, Checkpoint, resolve_folder
 from shared.embedding_store import EmbeddingStore
 from shared.framing import Codec
 from shared.media_store import MediaStore
+from shared.metrics import collected
 from shared.model_config import ModelConfig
 from shared.model_info import model_info
 from shared.pb.internvl.vision.v1 import vision_pb2_grpc
@@ -20,6 +21,7 @@ from vision_service.decoder.process import ProcessLimits
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits
 from vision_service.memory_copies import MemoryCopies
+from vision_service.metrics import EncoderCollector
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.replica_flight import ReplicaFlight
@@ -46,7 +48,8 @@ async def serve(settings: VisionSettings) -> None:
     servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
     vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
     try:
-        await server.run("internvl.vision.v1.VisionService")
+        with collected(EncoderCollector(encoder.status)):
+            await server.run("internvl.vision.v1.VisionService")
     finally:
         await encoder.close()
 

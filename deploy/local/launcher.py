@@ -150,7 +150,8 @@ class Stack:
     async def _spawn(
         self, name: str, flags: Sequence[str], logs: Path, group: asyncio.TaskGroup, **environment: str
     ) -> Child:
-        command = (*self._programs[name], *flags, "--drain-seconds", str(self._options.drain_seconds))
+        common = ("--metrics-port", "0", "--drain-seconds", str(self._options.drain_seconds))
+        command = (*self._programs[name], *flags, *common)
         child = await Child.start(name, command, log_folder=logs, environment=_ENVIRONMENT | environment)
         self._adopt(child, group)
         return child

@@ -44,6 +44,8 @@ class Child:
         """host:port, once it serves on one."""
         self.http_address = ""
         """host:port of HTTP, once it serves there too."""
+        self.metrics_address = ""
+        """host:port of its metrics, once they are there."""
         self.loaded_fraction: float | None = None
         """Of its weights; None while it has not begun."""
         self.ready_seconds: float | None = None
@@ -145,6 +147,8 @@ class Child:
                 self._changed()
             case {"message": "serving http", "address": str(address)}:
                 self.http_address = address
+            case {"message": "metrics", "address": str(address)}:
+                self.metrics_address = address
             case {"message": "serving", "address": str(address)}:
                 self._serves(address)
 

@@ -1,6 +1,6 @@
 """The endpoint's routes.
 
-POST /v1/chat/completions     GET /v1/models     GET /v1/models/MODEL     GET /health
+POST /v1/chat/completions     GET /v1/models     GET /v1/models/MODEL     GET /health     GET /metrics
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from gateway.backends import Backends
 from gateway.chat import Chat
 from gateway.deadline import Deadline
 from gateway.openai_api.body import ChatBody, read_body
-from gateway.openai_api.boundary import Endpoint
+from gateway.openai_api.boundary import Endpoint, Handler
 from gateway.openai_api.conversation import chat_requests, public_field
 from gateway.openai_api.exchange import Exchange
 from gateway.openai_api.failures import Failure, HttpRefusal
@@ -28,6 +28,7 @@ from gateway.openai_api.replies import Completion, Json, server_sent
 from gateway.settings import GatewaySettings
 from gateway.tenants import Tenant, Tenants
 from shared.errors import InternvlError, Unavailable
+from shared.metrics import render_metrics
 from shared.pb.internvl.chat.v1 import chat_pb2
 from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
 
@@ -53,15 +54,15 @@ class OpenAiApi:
 
     def app(self) -> Starlette:
         """The application."""
-        return Starlette(
-            routes=[
-                Route("/v1/chat/completions", Endpoint(self._complete), methods=["POST"]),
-                Route("/v1/models", Endpoint(self._list_models), methods=["GET"]),
-                Route("/v1/models/{model:path}", Endpoint(self._show_model), methods=["GET"]),
-                Route("/health", Endpoint(self._check_health, quiet=True), methods=["GET"]),
-            ],
-            exception_handlers={HTTPException: _unrouted},
+        handlers: tuple[tuple[str, str, Handler], ...] = (
+            ("POST", "/v1/chat/completions", self._complete),
+            ("GET", "/v1/models", self._list_models),
+            ("GET", "/v1/models/{model:path}", self._show_model),
         )
+        quiet = (("/health", self._check_health), ("/metrics", self._show_metrics))
+        routes = [Route(path, Endpoint(path, handler), methods=[method]) for method, path, handler in handlers]
+        routes += [Route(path, Endpoint(path, handler, quiet=True), methods=["GET"]) for path, handler in quiet]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
     async def _complete(self, exchange: Exchange) -> None:
         deadline = Deadline.after(self._deadline_seconds)
@@ -99,6 +100,11 @@ class OpenAiApi:
             await exchange.answer({"status": "unavailable", "reason": error.reason()}, 503)
         else:
             await exchange.answer({"status": "ok"})
+
+    async def _show_metrics(self, exchange: Exchange) -> None:
+        """The same that the metrics port serves; needs no key, and tells of no tenant."""
+        body, content_type = render_metrics()
+        await exchange.answer_bytes(body, {"content-type": content_type})
 
     def _identified(self, exchange: Exchange) -> Tenant:
         return self._tenants.identify(exchange.headers.get("authorization"))

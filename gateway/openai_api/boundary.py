@@ -12,6 +12,7 @@ from gateway.openai_api.exchange import ClientGone, Exchange
 from gateway.openai_api.failures import Failure, HttpRefusal
 from gateway.openai_api.replies import server_sent
 from shared.errors import Internal, InternvlError
+from shared.metrics import CALL_SECONDS, CALLS
 from shared.request_context import REQUEST_ID_KEY, enter_request
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,9 @@ _CLIENT_GONE = 499
 class Endpoint:
     """An ASGI application of one handler. An error becomes the answer, or the last event of a stream that has begun."""
 
-    def __init__(self, handler: Handler, *, quiet: bool = False) -> None:
-        """`quiet`: not worth a line in the log."""
+    def __init__(self, route: str, handler: Handler, *, quiet: bool = False) -> None:
+        """`route` names it in logs and metrics; `quiet`: worth neither."""
+        self._route = route
         self._handler = handler
         self._quiet = quiet
 
@@ -47,7 +49,7 @@ class Endpoint:
         except ClientGone:
             status = _CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into an answer
-            failure = _failure(error, exchange.path)
+            failure = _failure(error, self._route)
             code = failure.code
             if status == 0:
                 await exchange.answer(failure.body, failure.status, failure.headers)
@@ -56,14 +58,19 @@ class Endpoint:
                 await exchange.end_stream()
         finally:
             if not self._quiet:
-                extra = {"method": exchange.path, "status": status, "seconds": round(time.monotonic() - started_at, 4)}
-                log.info("call", extra=extra | ({"reason": code.upper()} if code else {}))
+                self._count(status, code.upper(), time.monotonic() - started_at)
+
+    def _count(self, status: int, reason: str, seconds: float) -> None:
+        CALLS.labels(self._route, str(status), reason).inc()
+        CALL_SECONDS.labels(self._route).observe(seconds)
+        extra = {"reason": reason} if reason else {}
+        log.info("call", extra={"method": self._route, "status": status, "seconds": round(seconds, 4), **extra})
 
 
-def _failure(error: Exception, path: str) -> Failure:
+def _failure(error: Exception, route: str) -> Failure:
     known = error if isinstance(error, InternvlError | HttpRefusal) else None
     if known is None or (isinstance(known, Internal) and "error_id" not in known.metadata):
         error_id = uuid.uuid4().hex[:12]
-        log.error("uncaught", exc_info=error, extra={"error_id": error_id, "method": path})
+        log.error("uncaught", exc_info=error, extra={"error_id": error_id, "method": route})
         known = Internal.with_id(error_id)
     return Failure.of(known)

@@ -89,7 +89,11 @@ class Exchange:
     async def answer(self, content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> None:
         """A JSON object, whole."""
         body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-        await self._start(status, {"content-type": "application/json", "content-length": str(len(body)), **headers})
+        await self.answer_bytes(body, {"content-type": "application/json", **headers}, status)
+
+    async def answer_bytes(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
+        """Anything, whole."""
+        await self._start(status, {"content-length": str(len(body)), **headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def start_stream(self) -> None:

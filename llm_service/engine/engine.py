@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import torch
 
+from llm_service.engine.counts import EngineCounts
 from llm_service.engine.interface import (
     Engine,
     EngineRequest,
@@ -64,6 +65,7 @@ class TorchEngine(Engine):
         self._mailboxes: dict[Sequence, asyncio.Queue[_Delivery]] = {}
         self._in_step: set[Sequence] = set()
         self._removed_in_step: set[Sequence] = set()
+        self._counts = EngineCounts()
         self._closing: Unavailable | None = None
         self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -100,6 +102,8 @@ class TorchEngine(Engine):
                 running_count=scheduler.running_count,
                 page_count=scheduler.pages.page_count,
                 used_page_count=scheduler.pages.held_count,
+                waiting_token_count=scheduler.waiting_token_count,
+                **self._counts.since_start(),
             )
 
     def check(self) -> None:
@@ -117,6 +121,7 @@ class TorchEngine(Engine):
             if self._closing is not None:
                 raise type(self._closing)(self._closing.message)
             self._scheduler.add(sequence)
+            self._counts.arrived(sequence)
             self._mailboxes[sequence] = mailbox
         await _load_rows(sequence)
         with self._changed:
@@ -128,6 +133,7 @@ class TorchEngine(Engine):
         with self._changed:
             if self._mailboxes.pop(sequence, None) is None:
                 return
+            self._counts.left(sequence)
             if sequence in self._in_step:
                 self._removed_in_step.add(sequence)
             else:
@@ -165,6 +171,7 @@ class TorchEngine(Engine):
                 plan = self._scheduler.plan()
                 for sequence in plan.preempted:
                     self._deliver([(sequence, _Preempted())])
+                self._counts.planned(plan)
                 if plan.chunks:
                     self._in_step = {chunk.sequence for chunk in plan.chunks}
                     return plan.chunks

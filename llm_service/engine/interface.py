@@ -97,6 +97,18 @@ class EngineStatus:
     page_count: int
     used_page_count: int
     """Pages that sequences hold; cached pages nobody holds are free."""
+    waiting_token_count: int = 0
+    """Tokens that requests which have not started still have to compute."""
+    preemption_count: int = 0
+    """Since the start, as all that follows: requests that lost their pages and began again."""
+    step_count: int = 0
+    """Passes through the model."""
+    step_token_count: int = 0
+    """Tokens of all of them."""
+    started_count: int = 0
+    """Requests that left the queue."""
+    queue_wait_seconds: float = 0.0
+    """What these waited, in all."""
 
 
 class Engine(ABC):
@@ -115,7 +127,7 @@ class Engine(ABC):
 
     @abstractmethod
     def status(self) -> EngineStatus:
-        """What is held now; all zero but page_count when idle."""
+        """What is held now, all zero but page_count when idle; and what was counted since the start."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -70,6 +70,11 @@ class Scheduler:
         return len(self._loading) + sum(len(queue) for queue in self._waiting.values())
 
     @property
+    def waiting_token_count(self) -> int:
+        waiting = [*self._loading, *(sequence for queue in self._waiting.values() for sequence in queue)]
+        return sum(sequence.remaining_count for sequence in waiting)
+
+    @property
     def running_count(self) -> int:
         return len(self._running)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.admission import Admission
 from gateway.backends import Backends
 from gateway.client import ChatClient
 from gateway.discovery import Resolve, resolve
@@ -36,7 +37,8 @@ async def gateway_with(settings: GatewaySettings, resolve: Resolve = resolve) ->
     """Both doors of a gateway that knows its services."""
     server = Server(settings)
     async with Backends(settings, resolve=resolve) as backends, Fetcher.from_settings(settings) as fetcher:
-        api = add_servicers(server, backends, settings, Tenants.from_settings(settings), fetcher)
+        admission, tenants = Admission(settings.max_concurrent_requests), Tenants.from_settings(settings)
+        api = add_servicers(server, backends, admission, tenants, fetcher, settings)
         changed = asyncio.Event()
 
         async def on_change(healthy: bool) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +17,7 @@ import openai
 import pytest
 import pytest_asyncio
 from PIL import Image as Picture
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.launcher import Stack, StackOptions
 from gateway.client import (
@@ -92,6 +94,22 @@ async def held(stack: Stack) -> dict[str, int]:
         "pages": engine.used_page_count,
         "tiles": encoder.queued_tile_count + encoder.decoding_count,
     }
+
+
+async def scraped(stack: Stack) -> dict[str, dict[str, float]]:
+    """Every sample that the services show, by service; labels as a dictionary in the name."""
+
+    def read(address: str) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+        return {
+            sample.name + (json.dumps(sample.labels) if sample.labels else ""): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+    children = [child for child in stack.children.values() if child.metrics_address]
+    return {child.name: await asyncio.to_thread(read, child.metrics_address) for child in children}
 
 
 async def nothing_is_held(stack: Stack) -> None:
@@ -341,3 +359,28 @@ async def test_openais_client_gets_the_same_answers_and_shares_the_pictures(stac
             await http.chat.completions.create(model=model, messages=messages, max_completion_tokens=10**6)
         assert (refused.value.code, refused.value.param) == ("prompt_too_long", "messages")
     await nothing_is_held(stack)
+
+
+async def test_every_service_shows_what_it_did(client: ChatClient, stack: Stack) -> None:
+    before = await scraped(stack)
+    session = ChatSession(client)
+    _, _, finished = await ask(session, fresh_picture("olive"), "What is in the picture?")
+    after = await scraped(stack)
+
+    def growth(service: str, sample: str) -> float:
+        return after[service].get(sample, 0.0) - before[service].get(sample, 0.0)
+
+    tokens = finished.usage.completion_token_count
+    assert growth("vision", "internvl_vision_tiles_total") == growth("vision", "internvl_vision_batch_tiles_sum") > 0
+    assert growth("vision", 'internvl_vision_embeddings_total{"result": "miss"}') == 1
+    assert growth("vision", "internvl_vision_queue_wait_seconds_count") == 1
+    assert growth("llm", "internvl_llm_prompt_tokens_total") == finished.usage.prompt_token_count
+    assert growth("llm", "internvl_llm_first_token_seconds_count") == 1
+    assert tokens <= growth("llm", "internvl_llm_completion_tokens_total") <= tokens + 1
+    assert growth("llm", "internvl_llm_started_requests_total") == 1
+    assert growth("llm", "internvl_llm_step_tokens_total") >= tokens
+    assert growth("llm", 'internvl_store_reads_total{"result": "hit"}') == 1
+    assert growth("gateway", "internvl_gateway_completion_tokens_total") == tokens
+    assert growth("gateway", "internvl_gateway_chat_seconds_count") == 1
+    assert after["gateway"]['internvl_gateway_replicas{"service": "llm"}'] == 1
+    assert after["llm"]["internvl_llm_kv_pages"] > after["llm"]["internvl_llm_kv_used_pages"] == 0

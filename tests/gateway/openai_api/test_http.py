@@ -101,6 +101,16 @@ async def test_health_follows_the_services(vision: FakeVision, llm: FakeLlm) -> 
         assert (answer.status_code, code(answer)) == (503, "model_mismatch")
 
 
+async def test_metrics_count_calls_by_route_and_not_by_what_clients_write(http: httpx.AsyncClient) -> None:
+    await http.get("/v1/models/whatever-a-client-writes")
+    await http.post(CHAT, json=BODY)
+    answer = await http.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'internvl_calls_total{method="/v1/chat/completions",reason="",status="200"}' in answer.text
+    assert 'method="/v1/models/{model:path}",reason="MODEL_NOT_FOUND",status="404"' in answer.text
+    assert "whatever" not in answer.text
+
+
 async def test_request_ids_and_traces_go_through(http: httpx.AsyncClient, llm: FakeLlm) -> None:
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     answer = await http.post(CHAT, json=BODY, headers={"x-request-id": "mine", "traceparent": trace})
