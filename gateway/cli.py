@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from deploy.sizing.command import plan_command
 from gateway.cli_options import (
     Address,
     ApiKey,
@@ -197,6 +198,9 @@ def new(tenant: Annotated[str, typer.Argument(help="Whose key it is.")]) -> None
         raise typer.BadParameter(str(error), param_hint="TENANT") from None
     key = new_key()
     typer.echo(f'{key}\n{key_digest(key)} = "{tenant}"')
+
+
+app.command("plan")(plan_command)
 
 
 @app.command("version")

@@ -1,0 +1,38 @@
+#!/bin/sh
+# One step of an image's build, into the venv at $VENV. What may change less often comes first, so that layers are kept.
+#
+#   install.sh torch cpu|cuda     PyTorch, the build for the accelerator
+#   install.sh lock SERVICE       what a service needs, in the versions of requirements.lock
+#   install.sh flash cpu|cuda     flash-attn, built from source where there is CUDA
+#   install.sh project            this repository
+set -eu
+VENV=${VENV:-/opt/internvl}
+TORCH='torch==2.13.*'
+
+install() {
+    uv pip install --python "$VENV/bin/python" "$@"
+}
+
+step=$1
+case "$step" in
+torch)
+    case "$2" in
+    cpu) install --torch-backend "${UV_TORCH_BACKEND:-cpu}" "$TORCH" ;;
+    cuda) install --torch-backend "${UV_TORCH_BACKEND:-cu128}" "$TORCH" ;;
+    *) echo "error: ACCELERATOR is cpu or cuda, not $2" >&2 && exit 2 ;;
+    esac
+    ;;
+lock)
+    install --constraints requirements.lock --requirements pyproject.toml --extra "$2"
+    ;;
+flash)
+    [ "$2" = cpu ] || install --no-build-isolation 'flash-attn>=2.8'
+    ;;
+project)
+    install --no-deps .
+    ;;
+*)
+    echo "error: unknown step $step" >&2
+    exit 2
+    ;;
+esac
