@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 BUF := .venv/bin/buf
 
-.PHONY: help setup demo test lint format types imports stubs stubs-check protos lock pytest clean
+.PHONY: help setup demo test lint format types imports stubs stubs-check protos lock pytest test-vllm clean
 # The steps of `test` are to fail one at a time, in the order written.
 .NOTPARALLEL:
 
@@ -44,6 +44,11 @@ protos: setup ## buf lint
 	@echo "==> protos (buf)"
 	@$(BUF) lint protos
 
+test-vllm: ## the engine over vLLM, in an environment of its own (.venv-vllm, 3.5 GB)
+	@sh scripts/setup_vllm.sh
+	@echo "==> tests of the engine over vLLM (pytest)"
+	@.venv-vllm/bin/python -m pytest -o filterwarnings=default tests/vllm
+
 pytest: setup ## the tests alone
 	@echo "==> tests (pytest)"
 	@$(PYTHON) -m pytest
@@ -53,4 +58,4 @@ lock: setup ## regenerate requirements.lock from pyproject.toml
 
 clean: ## remove caches and built files; .venv stays
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './.venv/*' -not -path './.uv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*/*' -not -path './.uv/*' -prune -exec rm -rf {} +

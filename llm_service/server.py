@@ -1,18 +1,15 @@
 """Puts the LLM service together and runs it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
-import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llm_service.embeddings import EmbeddingLoader
-from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import Engine
-from llm_service.engine.scheduler import SchedulerLimits
+from llm_service.engines import running_engine
 from llm_service.generation import Generator
 from llm_service.metrics import EngineCollector
-from llm_service.model.followers import Followers
-from llm_service.model.options import ModelOptions
 from llm_service.positions import increment_ticks
 from llm_service.prompt import PromptBuilder
 from llm_service.servicer import LlmServicer
@@ -43,58 +40,34 @@ async def serve(settings: LlmSettings) -> None:
     config = ModelConfig.from_folder(checkpoint.folder)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
-    followers, engine = _start_engine(settings, checkpoint)
-    redis = RedisStore(settings.redis_url.get_secret_value())
-    store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
-    embeddings = EmbeddingLoader(
-        store,
-        hidden_size=config.hidden_size,
-        max_message_bytes=settings.max_message_bytes,
-        tls=settings.peer_tls(),
-    )
     window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
-    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)
-    servicer = LlmServicer(
-        generator,
-        tokenizer.backend_tokenizer,
-        model_info(settings, checkpoint, config),
-        default_increment=increment_ticks(settings.default_increment),
-    )
-    llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
-    health = asyncio.create_task(_unhealthy_when_failed(server, engine))
-    try:
+    async with AsyncExitStack() as exit_stack:
+        redis = RedisStore(settings.redis_url.get_secret_value())
+        store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
+        exit_stack.push_async_callback(store.close)
+        embeddings = EmbeddingLoader(
+            store,
+            hidden_size=config.hidden_size,
+            max_message_bytes=settings.max_message_bytes,
+            tls=settings.peer_tls(),
+        )
+        exit_stack.push_async_callback(embeddings.close)
+        engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder))
+        generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)
+        servicer = LlmServicer(
+            generator,
+            tokenizer.backend_tokenizer,
+            model_info(settings, checkpoint, config),
+            default_increment=increment_ticks(settings.default_increment),
+        )
+        llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
+        health = asyncio.create_task(_unhealthy_when_failed(server, engine))
+        exit_stack.callback(health.cancel)
         with collected(EngineCollector(engine.status)):
             await server.run(SERVICE)
-    finally:
-        health.cancel()
-        await engine.close()
-        followers.close()
-        await embeddings.close()
-        await store.close()
 
 
 async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
     """A dead engine is reported, so that whoever watches the health check replaces this process."""
     await engine.failed()
     await server.set_serving([SERVICE], serving=False)
-
-
-def _start_engine(settings: LlmSettings, checkpoint: Checkpoint) -> tuple[Followers, TorchEngine]:
-    device = settings.device_name(cuda=torch.cuda.is_available())
-    options = ModelOptions(
-        folder=checkpoint.folder,
-        device=device,
-        dtype=settings.dtype_name(device),
-        weights=settings.weights,
-        attention=settings.attention,
-        page_size=settings.page_size,
-        cache_bytes=settings.cache_bytes,
-        max_positions=settings.max_positions,
-        threads=settings.threads,
-    )
-    limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
-    followers, loaded = Followers.load(options, settings.tensor_parallel, settings.log_level)
-    engine = TorchEngine(
-        loaded.model, page_count=loaded.page_count, page_size=loaded.page_size, limits=limits, followers=followers
-    )
-    return followers, engine

@@ -1,10 +1,14 @@
 """What an operator can set: `internvl-llm --help`, or INTERNVL_LLM_... in the environment."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
+from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.settings import ModelSettings, PeerSettings
+
+_TORCH_ONLY = ("weights", "threads", "attention")
+_VLLM_ONLY = ("pipeline_parallel", "max_request_tokens", "vllm_arguments")
 
 
 class LlmSettings(PeerSettings, ModelSettings):
@@ -15,8 +19,12 @@ class LlmSettings(PeerSettings, ModelSettings):
 
     port: int = 50052
     """Port to listen on; 0 lets the system choose."""
+    engine: Literal["torch", "vllm"] = "torch"
+    """torch (this package's own) or vllm (vLLM's, where the extra [vllm] is installed)."""
     tensor_parallel: int = 1
     """GPUs the model is spread over, on this machine; each runs in a process of its own."""
+    pipeline_parallel: int = 1
+    """Stages that the model's layers are spread over, each of `tensor_parallel` GPUs; vllm only."""
     weights: Literal["stored", "int8"] = "stored"
     """stored (as `dtype` says) or int8: the layers' weights in 8 bits, a scale for each row."""
     threads: int = 0
@@ -24,9 +32,9 @@ class LlmSettings(PeerSettings, ModelSettings):
     cache_bytes: int = 1 << 30
     """Memory for keys and values, on each GPU."""
     attention: Literal["auto", "sdpa", "flash"] = "auto"
-    """auto (flash-attn where it is installed and runs, else sdpa), sdpa (PyTorch's) or flash."""
+    """auto (flash-attn where it is installed and runs, else sdpa), sdpa (PyTorch's) or flash; vllm has its own."""
     page_size: int = 0
-    """Tokens of one page of the cache; 0: 16 with sdpa, 256 with flash, which wants a multiple of that."""
+    """Tokens of one page of the cache; 0: 16 with sdpa, 256 with flash (of which it is a multiple), vllm's choice."""
     tokens_per_step: int = 512
     """Most tokens of one step: larger is faster for long prompts, smaller is smoother for those that decode."""
     max_running: int = 64
@@ -38,10 +46,24 @@ class LlmSettings(PeerSettings, ModelSettings):
     max_positions: int = 0
     """Most positions of prompt and reply; past the trained window (the default) requests without V2PE run with dynamic
     NTK, where the model is configured for it."""
+    max_request_tokens: int = 0
+    """Most tokens of prompt and reply, which V2PE lets exceed their positions; vllm only. 0: four times the trained
+    window, or what the cache holds if that is less."""
+    vllm_arguments: dict[str, Any] = {}  # noqa: RUF012  pydantic copies it
+    """More of vLLM's engine arguments by vLLM's names, as JSON: {"quantization": "fp8"}."""
     default_increment: float = 1.0
     """Position increment of images whose request names none; 1 as in the released models."""
     embedding_seconds: float = 24 * 3600.0
     """Life of an embedding since its last use; the same as the vision service's."""
+
+    @model_validator(mode="after")
+    def _settings_are_the_engines(self) -> Self:
+        """What the other engine does not know is refused: it would otherwise be ignored."""
+        others = _TORCH_ONLY if self.engine == "vllm" else _VLLM_ONLY
+        strangers = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
+        if strangers:
+            raise ValueError(f"engine={self.engine} does not take {', '.join(strangers)}")
+        return self
 
     def dtype_name(self, device_type: str) -> str:
         """On a CPU 8-bit weights have fast kernels for bfloat16 alone."""

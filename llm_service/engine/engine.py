@@ -10,8 +10,6 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-import torch
-
 from llm_service.engine.counts import EngineCounts
 from llm_service.engine.interface import (
     Engine,
@@ -20,6 +18,7 @@ from llm_service.engine.interface import (
     FinishReason,
     GeneratedToken,
 )
+from llm_service.engine.loading import load_rows
 from llm_service.engine.pages import PageAllocator
 from llm_service.engine.runner import Runner
 from llm_service.engine.sampler import SampledToken, SamplingRow, sample
@@ -27,7 +26,7 @@ from llm_service.engine.scheduler import Chunk, Scheduler, SchedulerLimits
 from llm_service.engine.sequence import Sequence
 from llm_service.model.followers import Followers
 from llm_service.model.language import LanguageModel
-from shared.errors import Draining, EmbeddingNotFound, Unavailable
+from shared.errors import Draining, Unavailable
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 30.0
@@ -219,21 +218,16 @@ class TorchEngine(Engine):
 
 async def _load_rows(sequence: Sequence) -> None:
     """Loads the rows of every visual token that is neither computed nor loaded, all images at once."""
-
-    async def load(index: int) -> tuple[int, tuple[int, torch.Tensor]]:
-        visual = sequence.request.visuals[index]
-        first = max(sequence.computed_count - visual.span.start, 0)
-        rows = await visual.load(visual.first_row + first, visual.first_row + visual.span.token_count)
-        assert rows.shape[0] == visual.span.token_count - first
-        return index, (first, rows)
-
-    wanted = [index for index in range(len(sequence.request.visuals)) if _is_missing(sequence, index)]
-    results = await asyncio.gather(*(load(index) for index in wanted), return_exceptions=True)
-    failures = [result for result in results if isinstance(result, BaseException)]
-    gone = [key for failure in failures if isinstance(failure, EmbeddingNotFound) for key in failure.keys]
-    if failures:
-        raise EmbeddingNotFound.of(list(dict.fromkeys(gone))) if gone else failures[0]
-    sequence.rows.update(result for result in results if not isinstance(result, BaseException))
+    visuals = sequence.request.visuals
+    wanted = {
+        index: max(sequence.computed_count - visuals[index].span.start, 0)
+        for index in range(len(visuals))
+        if _is_missing(sequence, index)
+    }
+    loaded = await load_rows([(visuals[index], first) for index, first in wanted.items()])
+    for (index, first), rows in zip(wanted.items(), loaded, strict=True):
+        assert rows.shape[0] == visuals[index].span.token_count - first
+        sequence.rows[index] = (first, rows)
 
 
 def _is_missing(sequence: Sequence, index: int) -> bool:

@@ -66,8 +66,17 @@ class Rotary:
 
     def inverse_frequencies(self, ntk_length: int, device: torch.device) -> torch.Tensor:
         """float32 (D/2,)."""
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=device).float() / self.head_dim
-        return 1.0 / self.base(ntk_length) ** exponents
+        return 1.0 / self.base(ntk_length) ** self._exponents(device)
+
+    def frequencies(self, ntk_lengths: torch.Tensor) -> torch.Tensor:
+        """float32 (T, D/2): the same for tokens whose int64 lengths (T,) are known on the device alone."""
+        stretch = self.ntk_factor * ntk_lengths.double() / self.window - (self.ntk_factor - 1)
+        stretch = stretch.where(ntk_lengths > self.window, 1.0)
+        bases = (self.theta * stretch ** (self.head_dim / (self.head_dim - 2))).float()
+        return 1.0 / bases[:, None] ** self._exponents(ntk_lengths.device)
+
+    def _exponents(self, device: torch.device) -> torch.Tensor:
+        return torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=device).float() / self.head_dim
 
     def __call__(
         self, positions: torch.Tensor, ntk_lengths: Sequence[int], counts: Sequence[int], dtype: torch.dtype

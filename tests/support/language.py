@@ -10,13 +10,14 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llm_service.engine.batch import step_input
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
+from llm_service.engine.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.scheduler import Chunk
 from llm_service.engine.sequence import Sequence
 from llm_service.model.attention import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 
-WIDTH = 64
+WIDTH = 128
 VOCABULARY = 512
 IMAGE_TOKEN = 500
 PAGE_SIZE = 4
@@ -108,7 +109,6 @@ def prompt_of(layout: Ordered[int | tuple[int, int]], seed: int) -> Prompt:
     return Prompt(token_ids, tuple(pictures))
 
 
-@torch.no_grad()
 def native_tokens(model: PreTrainedModel, prompt: Prompt, count: int, *, ntk_length: int = 0) -> list[int]:
     """Greedy tokens by transformers, the whole sequence anew each time: no cache to be wrong.
 
@@ -119,21 +119,30 @@ def native_tokens(model: PreTrainedModel, prompt: Prompt, count: int, *, ntk_len
         rotary = model.model.rotary_emb
         rotary.inv_freq = ROPE_INIT_FUNCTIONS["dynamic"](rotary.config, seq_len=ntk_length)[0]
         rotary.rope_type = "default"
+    return [token.token_id for token in native_samples(model, prompt, count, SamplingParameters(seed=0))]
+
+
+@torch.no_grad()
+def native_samples(
+    model: PreTrainedModel, prompt: Prompt, count: int, sampling: SamplingParameters
+) -> list[SampledToken]:
+    """Tokens that our sampler chooses by transformers' logits."""
     embed = model.get_input_embeddings()
     embeddings = embed(torch.tensor(prompt.token_ids)).clone()
     for picture in prompt.pictures:
         embeddings[picture.span.start : picture.span.end] = picture.rows
     ticks = prompt_positions(len(prompt.token_ids), [picture.span for picture in prompt.pictures])
-    tokens: list[int] = []
+    text_ids = [token_id for token_id in prompt.token_ids if token_id != IMAGE_TOKEN]
+    tokens: list[SampledToken] = []
     while len(tokens) < count:
         logits = model(
             inputs_embeds=embeddings[None],
             attention_mask=torch.ones(1, len(embeddings)),  # without it, fractions are taken for packed sequences
             position_ids=as_float(ticks)[None],
             use_cache=False,
-        ).logits[0, -1]
-        tokens.append(int(logits.argmax()))
-        embeddings = torch.cat([embeddings, embed(torch.tensor(tokens[-1:]))])
+        ).logits[0, -1:]
+        tokens += sample(logits, [SamplingRow(sampling, text_ids, [token.token_id for token in tokens])])
+        embeddings = torch.cat([embeddings, embed(torch.tensor([tokens[-1].token_id]))])
         ticks = torch.cat([ticks, torch.tensor([next_position(ticks)])])
     return tokens
 

@@ -4,13 +4,16 @@ Greedy tokens are compared with transformers run without a cache, on the same ra
 """
 
 import asyncio
+import json
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from llm_service.engine.interface import (
     Engine,
@@ -22,12 +25,28 @@ from llm_service.engine.interface import (
 )
 from llm_service.positions import INCREMENTS, VisualSpan
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
-from tests.support.language import Prompt, TinyDecoder, native_tokens, prompt_of, tiny_decoder
+from tests.support.checkpoints import Layout, write_random_checkpoint
+from tests.support.language import Prompt, TinyDecoder, native_samples, native_tokens, prompt_of, tiny_decoder
 
 
 @cache
 def decoder() -> TinyDecoder:
     return tiny_decoder()
+
+
+def write_decoder(folder: Path, layout: Layout = "original") -> None:
+    """`decoder()` as a checkpoint."""
+    write_random_checkpoint(folder, layout=layout)
+    native = decoder().native
+    config = json.loads((folder / "config.json").read_text())
+    name = "llm_config" if layout == "original" else "text_config"
+    config[name] = {**native.config.to_dict(), "architectures": ["Qwen2ForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    prefix = "language_model." if layout == "original" else "model.language_"
+    tensors = {f"{prefix}{name}": tensor.contiguous() for name, tensor in native.state_dict().items()}
+    if layout == "hf":
+        tensors["lm_head.weight"] = tensors.pop("model.language_lm_head.weight")
+    save_file(tensors, folder / "model.safetensors")
 
 
 def wanted(prompt: Prompt, count: int) -> list[int]:
@@ -52,8 +71,29 @@ async def idle(engine: Engine) -> None:
     raise AssertionError(f"the engine still holds {engine.status()}")
 
 
+def recording(request: EngineRequest) -> tuple[EngineRequest, list[tuple[int, int]]]:
+    """The request about one picture, and where the rows it loads are noted."""
+    (visual,) = request.visuals
+    loaded: list[tuple[int, int]] = []
+
+    async def load(first: int, last: int) -> torch.Tensor:
+        loaded.append((first, last))
+        return await visual.load(first, last)
+
+    return replace(request, visuals=(replace(visual, load=load),)), loaded
+
+
 class EngineConformance:
-    """Named promises. Engines have pages of 4 tokens and steps of at most 24."""
+    """Named promises. Engines have steps of at most 24 tokens, and what the properties below say."""
+
+    page_size: ClassVar[int] = 4
+    """Tokens of a page; what the prefix cache holds ends with one."""
+    knows_its_cache: ClassVar[bool] = True
+    """Whether it knows before it loads which rows its cache covers. If not, it loads each picture whole, once."""
+
+    def cached(self, token_count: int) -> int:
+        """How many of so many tokens the prefix cache covers at best."""
+        return token_count // self.page_size * self.page_size
 
     @pytest.fixture
     def engine(self) -> Any:
@@ -62,7 +102,7 @@ class EngineConformance:
 
     @pytest.fixture
     def small_engine(self) -> Any:
-        """Pages for 80 tokens."""
+        """Pages for 80 tokens, or a few more where pages are large."""
         raise NotImplementedError
 
     @pytest.mark.parametrize("increment", INCREMENTS)
@@ -90,37 +130,27 @@ class EngineConformance:
         again = await collect(engine, prompt.request(6))
         assert [token.token_id for token in again] == [token.token_id for token in first] == wanted(prompt, 6)
         assert first[0].cached_token_count == 0
-        assert again[0].cached_token_count >= 40
+        assert again[0].cached_token_count == self.cached(len(prompt.token_ids) - 1)
 
     async def test_the_next_turn_reuses_the_last_and_needs_no_rows_of_its_picture(self, engine: Engine) -> None:
-        prompt = prompt_of([6, (33, 64), 5], seed=11)
+        prompt = prompt_of([6, (60, 64), 5], seed=11)
         reply = await token_ids(engine, prompt.request(6))
         longer = Prompt([*prompt.token_ids, *reply, 1, 2, 3], prompt.pictures)
-        request = longer.request(5)
-
-        async def refuse(first: int, last: int) -> torch.Tensor:
-            raise AssertionError(f"rows {first}..{last} are in the cache")
-
-        (visual,) = request.visuals
-        cached = EngineRequest(**{**vars(request), "visuals": (VisualInput(visual.span, visual.key, 0, refuse),)})
-        assert await token_ids(engine, cached) == wanted(longer, 5)
+        request, loaded = recording(longer.request(5))
+        tokens = await collect(engine, request)
+        assert [token.token_id for token in tokens] == wanted(longer, 5)
+        assert tokens[0].cached_token_count == self.cached(
+            len(prompt.token_ids) + 5
+        )  # the reply's last is not computed
+        assert loaded == ([] if self.knows_its_cache else [(0, 60)])
 
     async def test_only_the_rows_that_the_cache_lacks_are_loaded(self, engine: Engine) -> None:
-        short = prompt_of([6, (33, 64)], seed=12)
+        short = prompt_of([6, (63, 64)], seed=12)
         await collect(engine, short.request(1))
         longer = Prompt([*short.token_ids, 5, 6], short.pictures)
-        loaded: list[tuple[int, int]] = []
-
-        async def load(first: int, last: int) -> torch.Tensor:
-            loaded.append((first, last))
-            return short.pictures[0].rows[first:last]
-
-        (visual,) = longer.request().visuals
-        request = EngineRequest(
-            **{**vars(longer.request(5)), "visuals": (VisualInput(visual.span, visual.key, 0, load),)}
-        )
+        request, loaded = recording(longer.request(5))
         assert await token_ids(engine, request) == wanted(longer, 5)
-        assert loaded == [(30, 33)]  # pages of 4: tokens 0..35 are cached, the picture starts at 6
+        assert loaded == [(self.cached(69) - 6 if self.knows_its_cache else 0, 63)]
 
     async def test_another_increment_or_picture_or_tenant_shares_nothing(self, engine: Engine) -> None:
         prompt = prompt_of([4, (24, 256), 5], seed=21)
@@ -210,6 +240,27 @@ class EngineConformance:
         for cut in range(1, 12):
             rest = await token_ids(engine, prompt.request(12, sampling=sampling, resume_ids=whole[:cut]))
             assert whole[:cut] + rest == whole
+
+    async def test_drawn_tokens_and_their_log_probabilities_are_the_samplers(self, engine: Engine) -> None:
+        """So any engine goes on with a reply that another began."""
+        prompt = prompt_of([3, (12, 64), 9], seed=81)
+        drawn = SamplingParameters(
+            seed=2**64 - 1, temperature=1.3, top_p=0.9, top_k=40, min_p=0.01, repetition_penalty=1.2,
+            presence_penalty=0.3, frequency_penalty=0.2, top_logprob_count=3,
+        )  # fmt: skip
+        logged = replace(SamplingParameters(seed=0), top_logprob_count=0)
+        for sampling in (drawn, logged):
+            expected = native_samples(decoder().native, prompt, 8, sampling)
+            tokens = await collect(engine, prompt.request(8, sampling=sampling))
+            assert [token.token_id for token in tokens] == [token.token_id for token in expected]
+            for token, other in zip(tokens, expected, strict=True):
+                thoughts, others = ([each.logprob, *each.alternatives] for each in (token, other))
+                assert [thought.token_id for thought in thoughts if thought] == [
+                    thought.token_id for thought in others if thought
+                ]
+                assert [thought.logprob for thought in thoughts if thought] == pytest.approx(
+                    [thought.logprob for thought in others if thought], abs=1e-4
+                )
 
     async def test_what_can_never_fit_is_refused_at_once(self, small_engine: Engine) -> None:
         with pytest.raises(PromptTooLong, match="cached tokens"):

@@ -1,7 +1,6 @@
 """A model on two ranks keeps every promise of an Engine, and a rank that dies is noticed."""
 
 import asyncio
-import json
 import multiprocessing
 import os
 import signal
@@ -11,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
 
 from llm_service.engine.engine import TorchEngine
 from llm_service.engine.scheduler import SchedulerLimits
@@ -19,7 +17,7 @@ from llm_service.model.followers import FollowerDied, Followers
 from llm_service.model.options import LoadedModel, ModelOptions
 from llm_service.model.ranks import RanksUnsupported
 from shared.errors import Unavailable
-from tests.llm_service.engine.conformance import EngineConformance, decoder, token_ids
+from tests.llm_service.engine.conformance import EngineConformance, token_ids, write_decoder
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.language import prompt_of
 
@@ -29,21 +27,8 @@ Loaded = tuple[Followers, LoadedModel]
 def options(folder: Path, page_count: int = 400) -> ModelOptions:
     return ModelOptions(
         folder=folder, device="cpu", dtype="float32", weights="stored", attention="sdpa", page_size=4,
-        cache_bytes=page_count * 2 * 2 * 1 * 16 * 4 * 4, max_positions=0, threads=1,
+        cache_bytes=page_count * 2 * 2 * 1 * 32 * 4 * 4, max_positions=0, threads=1,
     )  # fmt: skip
-
-
-def write_decoder(folder: Path) -> None:
-    """The conformance suite's decoder as a checkpoint."""
-    write_random_checkpoint(folder)
-    native = decoder().native
-    config = json.loads((folder / "config.json").read_text())
-    config["llm_config"] = {**native.config.to_dict(), "architectures": ["Qwen2ForCausalLM"]}
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(
-        {f"language_model.{name}": tensor.contiguous() for name, tensor in native.state_dict().items()},
-        folder / "model.safetensors",
-    )
 
 
 @pytest.fixture(scope="module")

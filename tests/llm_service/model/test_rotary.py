@@ -79,3 +79,12 @@ def test_dynamic_ntk_is_each_sequences_own() -> None:
 def test_other_scalings_are_refused(rope: dict[str, Any]) -> None:
     with pytest.raises(RotaryUnsupported):
         Rotary.from_config(config_of(**rope))
+
+
+def test_lengths_known_on_the_device_alone_give_the_same_frequencies() -> None:
+    rotary = Rotary.from_config(config_of())
+    lengths = [0, 1, WINDOW, WINDOW + 1, 40_000, 3_000_000, 2**31 - 1]
+    wanted = torch.stack([rotary.inverse_frequencies(length, CPU) for length in lengths])
+    torch.testing.assert_close(rotary.frequencies(torch.tensor(lengths)), wanted, rtol=1e-6, atol=0.0)
+    plain = Rotary(theta=1e4, head_dim=8, window=WINDOW)
+    assert torch.equal(plain.frequencies(torch.tensor([0, WINDOW]))[0], plain.inverse_frequencies(0, CPU))
