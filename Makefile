@@ -11,8 +11,13 @@ help: ## list the targets
 setup: ## make .venv, or bring it up to date
 	@sh scripts/setup.sh
 
-demo: setup ## start everything on this machine with the demo model, and ask it something
+demo: setup ## start everything on this machine with the demo model, and ask it something; ENGINE=vllm: on vLLM
+ifeq ($(ENGINE),vllm)
+	@sh scripts/setup_vllm.sh
+	@$(PYTHON) -m deploy.local.demo --vllm .venv-vllm/bin/python
+else
 	@$(PYTHON) -m deploy.local.demo
+endif
 
 test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails
 

@@ -61,13 +61,15 @@ def up(
     http_port: Annotated[int, typer.Option(help="Port for clients of OpenAI's API; 0 = any.")] = 50080,
     redis_url: Annotated[str | None, typer.Option(help="A running Redis; default: start a private one.")] = None,
     log_folder: Annotated[Path | None, typer.Option(help="Where the services' logs go.")] = None,
+    vllm: Annotated[Path | None, typer.Option(help="Python with vLLM, which then is the LLM's engine.")] = None,
 ) -> None:
     """Start Redis, the vision service, the LLM service and the gateway on this machine."""
-    from deploy.local.launcher import StackOptions, serve_until_stopped  # needs the extras
+    from deploy.local.launcher import PROGRAMS, StackOptions, programs_with_vllm, serve_until_stopped  # need extras
 
     options = StackOptions(host=host, port=port, http_port=http_port, redis_url=redis_url, log_folder=log_folder)
+    programs = PROGRAMS if vllm is None else programs_with_vllm(str(vllm))
     with reported_errors():
-        serve_until_stopped(options if model is None else options.with_model(model))
+        serve_until_stopped(options if model is None else options.with_model(model), programs=programs)
 
 
 @app.command()

@@ -1,10 +1,11 @@
 """The demo: everything on this machine, and two questions about a picture the model never saw.
 
-    python -m deploy.local.demo
+    python -m deploy.local.demo [--vllm PYTHON]
 
 The second question shows what the cache is for: the picture is neither sent nor encoded again.
 """
 
+import argparse
 import asyncio
 import sys
 import time
@@ -14,7 +15,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from deploy.local.launcher import PROGRAMS, Stack, StackOptions, cancel_on_sigterm, require_model
+from deploy.local.launcher import (
+    PROGRAMS,
+    Stack,
+    StackOptions,
+    cancel_on_sigterm,
+    programs_with_vllm,
+    require_model,
+)
 from deploy.local.process import LaunchError
 from deploy.local.progress import StartDisplay
 from gateway.client import ChatClient, ChatSession, Finished, Sampling, Started, follow
@@ -28,8 +36,12 @@ DEMO_OPTIONS = StackOptions(port=0)
 
 def main() -> None:
     """Exits with 1 and the cause when the demo cannot run here."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.demo", description="The demo.")
+    parser.add_argument("--vllm", metavar="PYTHON", help="of an environment with vLLM, which then is the LLM's engine")
+    python = parser.parse_args().vllm
+    programs = PROGRAMS if python is None else programs_with_vllm(python)
     try:
-        asyncio.run(demo(Console(highlight=False, soft_wrap=True)))
+        asyncio.run(demo(Console(highlight=False, soft_wrap=True), programs=programs))
     except (LaunchError, InternvlError) as error:
         sys.exit(f"error: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -33,6 +33,13 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gateway": (sys.executable, "-m", "gateway"),
     }
 )
+
+
+def programs_with_vllm(python: str) -> Mapping[str, tuple[str, ...]]:
+    """The LLM service on vLLM, in the environment of that Python."""
+    return MappingProxyType({**PROGRAMS, "llm": (python, "-m", "llm_service", "--engine", "vllm")})
+
+
 # Without these, glibc maps and unmaps every message of some MiB, which costs more than sending it.
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "536870912",
