@@ -35,6 +35,8 @@ from shared.status import DETAILS_KEY, status_code, to_status
 from shared.tls import server_credentials
 
 log = logging.getLogger(__name__)
+LIVENESS = "liveness"
+"""Name that health checks answer for as long as the process serves at all, whatever is behind it."""
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 _POLLED = ("/GetModelInfo", "/GetStatus")
 """What gateways and people ask each second: worth a line only when something is being looked for."""
@@ -79,6 +81,7 @@ class Server:
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.grpc)
         await self.set_serving(services, serving=healthy)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self.grpc.start()
         log.info("serving", extra={"address": f"{self._settings.host}:{self.port}"})
         await self.stopping.wait()

@@ -4,6 +4,7 @@
 #   install.sh torch cpu|cuda     PyTorch, the build for the accelerator
 #   install.sh lock SERVICE       what a service needs, in the versions of requirements.lock
 #   install.sh flash cpu|cuda     flash-attn, built from source where there is CUDA
+#   install.sh vllm               what the LLM service needs on vLLM, in the versions that vLLM wants
 #   install.sh project            this repository
 set -eu
 VENV=${VENV:-/opt/internvl}
@@ -27,6 +28,9 @@ lock)
     ;;
 flash)
     [ "$2" = cpu ] || install --no-build-isolation 'flash-attn>=2.8'
+    ;;
+vllm)
+    install --requirements pyproject.toml --extra vllm
     ;;
 project)
     install --no-deps .
