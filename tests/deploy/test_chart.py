@@ -324,3 +324,9 @@ def test_every_alert_has_a_place_in_the_run_book() -> None:
     headings = re.findall(r"(?m)^### (\w+)$", (ROOT / "docs/operations.md").read_text())
     alerts = [place for place, _ in queries() if place.startswith("Internvl")]
     assert headings == alerts
+
+
+def test_the_docs_name_every_metric_and_no_other() -> None:
+    documented = set(re.findall(r"(?m)^\| `(internvl_\w+)`", (ROOT / "docs/metrics.md").read_text()))
+    plain = {re.sub(r"_(bucket|sum|count)$", "", name) for name in samples() if name.startswith("internvl_")}
+    assert documented == plain
