@@ -77,6 +77,8 @@ class Timing:
     encode_seconds: float
     first_token_seconds: float
     total_seconds: float
+    queue_seconds: float = 0.0
+    """How much of it the prompt waited for its first step in the LLM service."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Finished:
                 completion_token_count=usage.completion_token_count,
                 position_increments=tuple(usage.position_increments),
             ),
-            Timing(timing.encode_seconds, timing.first_token_seconds, timing.total_seconds),
+            Timing(timing.encode_seconds, timing.first_token_seconds, timing.total_seconds, timing.queue_seconds),
         )
 
 

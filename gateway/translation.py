@@ -116,4 +116,5 @@ def delta(event: llm_pb2.Delta) -> chat_pb2.ChatResponse | None:
 
 def finished(event: llm_pb2.Finished, timing: chat_pb2.Timing) -> chat_pb2.ChatResponse:
     """The last event."""
+    timing.queue_seconds = event.queue_seconds
     return chat_pb2.ChatResponse(finished=chat_pb2.Finished(reason=event.reason, usage=event.usage, timing=timing))

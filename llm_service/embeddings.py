@@ -20,6 +20,7 @@ from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from shared.request_context import outgoing_metadata
 from shared.tls import PeerTls
+from shared.tracing import span
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
@@ -44,7 +45,7 @@ class EmbeddingLoader:
         Two copies: the kernel's into a tile's buffer, and from there into the tensor. Raises EmbeddingNotFound when
         nobody has them, EmbeddingInvalid when they are not what the reference says or not finite.
         """
-        with FETCH_SECONDS.time():
+        with span("fetch", rows=last_row - first_row), FETCH_SECONDS.time():
             return await self._load(visual, first_row, last_row)
 
     async def _load(self, visual: Visual, first_row: int, last_row: int) -> torch.Tensor:

@@ -25,6 +25,7 @@ from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
 from llm_service.window import Fit, Window
 from shared.errors import BadOption
+from shared.tracing import PhaseClock
 
 _INLINE_TEXT = 4096
 """Characters: some milliseconds of tokenizing."""
@@ -72,6 +73,8 @@ class Finished:
     """Without the stop token."""
     increments: tuple[int, ...]
     """Ticks per visual token of each picture and clip, in order."""
+    queue_seconds: float
+    """How long the prompt waited for its first step."""
 
 
 Event = Started | Delta | Finished
@@ -112,7 +115,8 @@ class Generator:
         text = Detokenizer(self._tokenizer, request.stop)
         for token_id in request.resume_ids:
             text.add(token_id)
-        completion_count, cached_count = len(request.resume_ids), 0
+        completion_count, cached_count, queue_seconds = len(request.resume_ids), 0, 0.0
+        phases = PhaseClock()
         # A reply may break off between its last token and its end: then there is nothing left to generate.
         has_ended = text.is_stopped
         reason = FinishReason.STOP if has_ended else FinishReason.LENGTH
@@ -120,6 +124,8 @@ class Generator:
             async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as tokens:
                 async for token in tokens:
                     clock.token()
+                    phases.token(token.queue_seconds)
+                    queue_seconds = token.queue_seconds
                     COMPLETION_TOKENS.inc()
                     cached_count = token.cached_token_count
                     if token.finish is FinishReason.STOP:
@@ -130,6 +136,7 @@ class Generator:
                     if text.is_stopped:
                         reason = FinishReason.STOP
                         break
+        phases.record()
         CACHED_TOKENS.inc(cached_count)
         if rest := text.finish():
             yield Delta(rest, None)
@@ -140,6 +147,7 @@ class Generator:
             visual_token_count=sum(visual.token_count for visual in visuals),
             completion_token_count=completion_count,
             increments=tuple(fitted.increments[visual] for visual in visuals),
+            queue_seconds=queue_seconds,
         )
 
     def status(self) -> EngineStatus:

@@ -94,4 +94,4 @@ def _finished(event: Finished) -> llm_pb2.Finished:
         completion_token_count=event.completion_token_count,
         position_increments=[ticks / TICKS for ticks in event.increments],
     )
-    return llm_pb2.Finished(reason=_REASONS[event.reason], usage=usage)
+    return llm_pb2.Finished(reason=_REASONS[event.reason], usage=usage, queue_seconds=event.queue_seconds)

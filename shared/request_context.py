@@ -5,14 +5,14 @@
     tracestate     only with a traceparent; not looked into
 
 A handler enters its request; whatever runs below it finds the context in a context variable, logs it, and passes it on
-with each call. Nothing is recorded here: a tracer that makes spans replaces `traceparent` on the way out.
+with each call. Nothing is recorded here: a span (shared/tracing.py) puts its own `traceparent` in place while it lasts.
 """
 
 import re
 import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 REQUEST_ID_KEY = "x-request-id"
@@ -50,6 +50,10 @@ class RequestContext:
             tracestate=tracestate if traceparent and _TRACESTATE.fullmatch(tracestate) else "",
         )
 
+    def with_traceparent(self, traceparent: str) -> Self:
+        """The same request inside another span."""
+        return replace(self, traceparent=traceparent)
+
     @property
     def trace_id(self) -> str:
         """32 hexadecimal digits, or ""."""
@@ -76,6 +80,11 @@ _current: ContextVar[RequestContext | None] = ContextVar("request_context", defa
 def current_request() -> RequestContext | None:
     """The request being handled; None outside one."""
     return _current.get()
+
+
+def set_request(context: RequestContext | None) -> None:
+    """For the rest of this context."""
+    _current.set(context)
 
 
 def enter_request(metadata: Iterable[tuple[str, str | bytes]]) -> RequestContext:

@@ -33,6 +33,7 @@ from shared.request_context import REQUEST_ID_KEY, enter_request
 from shared.settings import ServiceSettings
 from shared.status import DETAILS_KEY, status_code, to_status
 from shared.tls import server_credentials
+from shared.tracing import span, tracing
 
 log = logging.getLogger(__name__)
 LIVENESS = "liveness"
@@ -72,10 +73,12 @@ class Server:
         """
         _set_by_signals(self.stopping)
         settings = self._settings
-        with metrics_server(settings.service, settings.host, settings.metrics_port) as metrics_port:
-            if metrics_port is not None:
-                log.info("metrics", extra={"address": f"{settings.host}:{metrics_port}"})
-            await self._serve_until_stopped(services, healthy=healthy)
+        metrics = metrics_server(settings.service, settings.host, settings.metrics_port)
+        async with tracing(settings):
+            with metrics as metrics_port:
+                if metrics_port is not None:
+                    log.info("metrics", extra={"address": f"{settings.host}:{metrics_port}"})
+                await self._serve_until_stopped(services, healthy=healthy)
 
     async def _serve_until_stopped(self, services: Sequence[str], *, healthy: bool) -> None:
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -158,7 +161,8 @@ def _answering(
         call = _Call(method, context)
         try:
             await call.begin()
-            response = await inner(read(request), context)
+            with span(method):
+                response = await inner(read(request), context)
             call.end("OK")
             return response
         except asyncio.CancelledError:
@@ -180,9 +184,10 @@ def _streaming(
         call = _Call(method, context)
         try:
             await call.begin()
-            async with aclosing(inner(read(request), context)) as events:
-                async for event in events:
-                    yield event
+            with span(method):
+                async with aclosing(inner(read(request), context)) as events:
+                    async for event in events:
+                        yield event
             call.end("OK")
         except (asyncio.CancelledError, GeneratorExit):
             call.end("CANCELLED")

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from shared.redis_url import RedisUrl
@@ -34,6 +34,10 @@ class ServiceSettings(BaseSettings):
     """Port to listen on; 0 lets the system choose."""
     metrics_port: int | None = None
     """HTTP port of /metrics, for Prometheus, on the same address; unset: none; 0 lets the system choose."""
+    otlp_endpoint: str = ""
+    """Where traces are sent by OTLP over gRPC, such as http://collector:4317; empty: none are made."""
+    trace_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of requests that are traced, of those whose caller has not decided."""
     log_level: str = "info"
     """debug, info, warning or error."""
     max_message_bytes: int = 64 * MEBIBYTE

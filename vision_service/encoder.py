@@ -10,6 +10,7 @@ from shared.content import content_digest, content_key
 from shared.embedding_store import Manifest, frame_tile
 from shared.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
 from shared.framing import Codec
+from shared.tracing import span
 from vision_service.batcher import Batcher
 from vision_service.copies import Copies
 from vision_service.decoder.job import ImageJob, Job, VideoJob
@@ -169,18 +170,20 @@ class Encoder:
 
     async def _make(self, key: str, data: bytes, job: Job) -> tuple[Manifest, "asyncio.Future[bool]"]:
         decoded = await self._decode(data, job)
-        rows = await self._batcher.encode(decoded.tiles)
+        with span("encode", tiles=len(decoded.tiles)):
+            rows = await self._batcher.encode(decoded.tiles)
         manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts)
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
-        return manifest, await self._copies.keep(key, manifest, tiles)
+        with span("store", bytes=sum(map(len, tiles))):
+            return manifest, await self._copies.keep(key, manifest, tiles)
 
     async def _decode(self, data: bytes, job: Job) -> Decoded:
         if self._decoding_count >= self._limits.max_queued_decodes:
             raise QueueFull(f"{self._decoding_count} files wait to be decoded already", retry_after_seconds=2.0)
         self._decoding_count += 1
         try:
-            with DECODE_SECONDS.time():
+            with span("decode file", bytes=len(data)), DECODE_SECONDS.time():
                 return await self._decoders.decode(job, data)
         finally:
             self._decoding_count -= 1

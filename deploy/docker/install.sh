@@ -24,13 +24,13 @@ torch)
     esac
     ;;
 lock)
-    install --constraints requirements.lock --requirements pyproject.toml --extra "$2"
+    install --constraints requirements.lock --requirements pyproject.toml --extra "$2" --extra traces
     ;;
 flash)
     [ "$2" = cpu ] || install --no-build-isolation 'flash-attn>=2.8'
     ;;
 vllm)
-    install --requirements pyproject.toml --extra vllm
+    install --requirements pyproject.toml --extra vllm --extra traces
     ;;
 project)
     install --no-deps .

@@ -20,10 +20,10 @@ CHART = Path(__file__).parent / "internvl"
 SETTINGS: dict[str, type[ServiceSettings]] = {"vision": VisionSettings, "llm": LlmSettings, "gateway": GatewaySettings}
 SET_BY_THE_CHART = frozenset(
     (
-        "host", "port", "metrics_port", "http_port", "log_level", "drain_seconds", "model", "model_name", "revision",
-        "redis_url", "device", "advertised_host", "tls_certificate", "tls_key", "tls_client_ca", "peer_ca",
-        "peer_certificate", "peer_key", "peer_name", "key_file", "vision_address", "llm_address", "engine",
-        "tensor_parallel", "pipeline_parallel",
+        "host", "port", "metrics_port", "http_port", "log_level", "otlp_endpoint", "drain_seconds", "model",
+        "model_name", "revision", "redis_url", "device", "advertised_host", "tls_certificate", "tls_key",
+        "tls_client_ca", "peer_ca", "peer_certificate", "peer_key", "peer_name", "key_file", "vision_address",
+        "llm_address", "engine", "tensor_parallel", "pipeline_parallel",
     )
 )  # fmt: skip
 _OPEN = frozenset(("resources", "nodeSelector", "affinity", "podAnnotations", "annotations", "labels", "metricsFrom"))

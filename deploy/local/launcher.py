@@ -68,6 +68,8 @@ class StackOptions:
     """A running Redis; None starts a private one."""
     log_folder: Path | None = None
     """Where `vision.log` and the others are written; None = a folder that goes when the stack does."""
+    otlp_endpoint: str = ""
+    """Where the services send traces; empty = nowhere."""
     drain_seconds: float = 10.0
     """How long replies in flight may take when the stack is stopped."""
 
@@ -157,7 +159,9 @@ class Stack:
     async def _spawn(
         self, name: str, flags: Sequence[str], logs: Path, group: asyncio.TaskGroup, **environment: str
     ) -> Child:
-        common = ("--metrics-port", "0", "--drain-seconds", str(self._options.drain_seconds))
+        common = ["--metrics-port", "0", "--drain-seconds", str(self._options.drain_seconds)]
+        if self._options.otlp_endpoint:
+            common += ["--otlp-endpoint", self._options.otlp_endpoint]
         command = (*self._programs[name], *flags, *common)
         child = await Child.start(name, command, log_folder=logs, environment=_ENVIRONMENT | environment)
         self._adopt(child, group)

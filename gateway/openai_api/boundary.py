@@ -14,6 +14,7 @@ from gateway.openai_api.replies import server_sent
 from shared.errors import Internal, InternvlError
 from shared.metrics import CALL_SECONDS, CALLS
 from shared.request_context import REQUEST_ID_KEY, enter_request
+from shared.tracing import span
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -45,7 +46,8 @@ class Endpoint:
         exchange = Exchange(scope, receive, send_with_id)
         code = ""
         try:
-            await self._handler(exchange)
+            with span(self._route):
+                await self._handler(exchange)
         except ClientGone:
             status = _CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into an answer

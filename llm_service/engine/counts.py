@@ -50,4 +50,5 @@ class EngineCounts:
             arrived = self._arrivals.pop(chunk.sequence, None)
             if arrived is not None:
                 counts["started_count"] += 1
-                counts["queue_wait_seconds"] += time.monotonic() - arrived
+                chunk.sequence.queue_seconds = time.monotonic() - arrived
+                counts["queue_wait_seconds"] += chunk.sequence.queue_seconds

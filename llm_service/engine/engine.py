@@ -246,7 +246,14 @@ def _advance(sequence: Sequence, token: SampledToken) -> GeneratedToken:
         finish = FinishReason.STOP
     elif sequence.reply_count >= sequence.request.max_tokens:
         finish = FinishReason.LENGTH
-    return GeneratedToken(token.token_id, finish, sequence.cached_token_count, token.logprob, token.alternatives)
+    return GeneratedToken(
+        token.token_id,
+        finish,
+        sequence.cached_token_count,
+        token.logprob,
+        token.alternatives,
+        sequence.queue_seconds,
+    )
 
 
 def _sampling_row(sequence: Sequence) -> SamplingRow:

@@ -86,6 +86,8 @@ class GeneratedToken:
     """Tokens of the prompt whose keys and values were there already."""
     logprob: Logprob | None = None
     alternatives: tuple[Logprob, ...] = ()
+    queue_seconds: float = 0.0
+    """How long its request waited for its first step."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class Sequence:
     rows: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
     """Visual embeddings that were loaded: index in request.visuals -> (first row, (R, D))."""
     was_preempted: bool = False
+    queue_seconds: float = 0.0
+    """How long it waited for its first step."""
 
     def __post_init__(self) -> None:
         self.token_ids = [*self.request.prompt_ids, *self.request.resume_ids]

@@ -44,8 +44,11 @@ from shared.errors import (
     PromptTooLong,
     VideoUnreadable,
 )
+from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from shared.pb.internvl.common.v1 import visual_pb2
 from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from tests.support.collector import Collector
 from tests.support.pictures import clip_of
 from tests.support.redis import RedisProcess
 from tests.support.samples import Sample, digit, samples
@@ -63,9 +66,18 @@ def redis() -> Iterator[RedisProcess]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(redis: RedisProcess) -> AsyncIterator[Stack]:
-    async with Stack(StackOptions(port=0, http_port=0, redis_url=redis.url)) as stack:
-        yield stack
+async def collector() -> AsyncIterator[Collector]:
+    async with Collector() as collector:
+        yield collector
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(redis: RedisProcess, collector: Collector) -> AsyncIterator[Stack]:
+    options = StackOptions(port=0, http_port=0, redis_url=redis.url, otlp_endpoint=collector.endpoint)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds until spans are sent
+        async with Stack(options) as stack:
+            yield stack
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -384,3 +396,39 @@ async def test_every_service_shows_what_it_did(client: ChatClient, stack: Stack)
     assert growth("gateway", "internvl_gateway_chat_seconds_count") == 1
     assert after["gateway"]['internvl_gateway_replicas{"service": "llm"}'] == 1
     assert after["llm"]["internvl_llm_kv_pages"] > after["llm"]["internvl_llm_kv_used_pages"] == 0
+
+
+async def test_a_trace_goes_through_all_services(stack: Stack, client: ChatClient, collector: Collector) -> None:
+    trace_id, parent = "c" * 32, "d" * 16
+    metadata = (("traceparent", f"00-{trace_id}-{parent}-01"),)
+    request = chat_pb2.ChatRequest(
+        messages=[
+            chat_pb2.Message(
+                role=visual_pb2.ROLE_USER,
+                parts=[
+                    chat_pb2.Part(image=chat_pb2.Image(data=fresh_picture("purple", seed=9))),
+                    chat_pb2.Part(text="What colour is it?"),
+                ],
+            )
+        ]
+    )
+    async with grpc.aio.insecure_channel(stack.address) as channel:
+        events = [event async for event in chat_pb2_grpc.ChatServiceStub(channel).Chat(request, metadata=metadata)]
+    assert events[-1].finished.timing.queue_seconds < events[-1].finished.timing.first_token_seconds
+    calls = {
+        "/internvl.chat.v1.ChatService/Chat": "internvl-gateway",
+        "/internvl.vision.v1.VisionService/Encode": "internvl-vision",
+        "/internvl.llm.v1.LlmService/Generate": "internvl-llm",
+    }
+    inner = {
+        "decode file": "vision", "encode": "vision", "store": "vision",
+        "fetch": "llm", "queue": "llm", "prefill": "llm", "decode": "llm",
+    }  # fmt: skip
+    found = await collector.trace(trace_id, {*calls, *inner})
+    assert {name: found[name][0] for name in calls} == calls
+    assert {name: found[name][0].removeprefix("internvl-") for name in inner} == inner
+    chat, encode, generate = (found[name][1] for name in calls)
+    assert chat.parent_span_id.hex() == parent
+    assert {encode.parent_span_id, generate.parent_span_id} == {chat.span_id}
+    for name, service in inner.items():
+        assert found[name][1].parent_span_id == {"vision": encode, "llm": generate}[service].span_id

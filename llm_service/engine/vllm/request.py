@@ -85,6 +85,8 @@ def generated_tokens(request: EngineRequest, output: RequestOutput) -> Iterator[
     (completion,) = output.outputs
     cached_count = min(output.num_cached_tokens or 0, len(request.prompt_ids))
     last = len(completion.token_ids) - 1
+    times = output.metrics
+    queue_seconds = 0.0 if times is None else max(0.0, times.scheduled_ts - times.queued_ts)
     for place, token_id in enumerate(completion.token_ids):
         finish = _FINISH[completion.finish_reason] if completion.finish_reason and place == last else None
         thought = completion.logprobs[place] if completion.logprobs else {}
@@ -95,4 +97,5 @@ def generated_tokens(request: EngineRequest, output: RequestOutput) -> Iterator[
             cached_count,
             Logprob(token_id, thought[token_id].logprob) if thought else None,
             tuple(Logprob(other, value) for _, other, value in ranked[: request.sampling.top_logprob_count]),
+            queue_seconds,
         )

@@ -30,6 +30,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "internvl.commonSettings" -}}
 {{- $settings := dict "host" "0.0.0.0" "port" (include "internvl.port" .component | int) "metrics_port" 9090 }}
 {{- $_ := set $settings "log_level" .root.Values.logLevel }}
+{{- with .root.Values.otlpEndpoint }}{{ $_ := set $settings "otlp_endpoint" . }}{{ end }}
 {{- $_ := set $settings "drain_seconds" .root.Values.drainSeconds }}
 {{- if .root.Values.internalTls.secret }}
 {{- $_ := set $settings "peer_ca" "/etc/internvl/tls/ca.crt" }}

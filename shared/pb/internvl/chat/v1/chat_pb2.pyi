@@ -402,22 +402,26 @@ class Timing(_message.Message):
     ENCODE_SECONDS_FIELD_NUMBER: _builtins.int
     FIRST_TOKEN_SECONDS_FIELD_NUMBER: _builtins.int
     TOTAL_SECONDS_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
     encode_seconds: _builtins.float
     """Until every embedding was ready."""
     first_token_seconds: _builtins.float
     """Until the first token arrived."""
     total_seconds: _builtins.float
     """Until the end."""
+    queue_seconds: _builtins.float
+    """How much of it the prompt waited for its first step in the LLM service."""
     def __init__(
         self,
         *,
         encode_seconds: _builtins.float = ...,
         first_token_seconds: _builtins.float = ...,
         total_seconds: _builtins.float = ...,
+        queue_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_seconds", b"encode_seconds", "first_token_seconds", b"first_token_seconds", "total_seconds", b"total_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encode_seconds", b"encode_seconds", "first_token_seconds", b"first_token_seconds", "queue_seconds", b"queue_seconds", "total_seconds", b"total_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from shared.pb.internvl.common.v1 import sampling_pb2 as internvl_dot_common_dot
 from shared.pb.internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19internvl/llm/v1/llm.proto\x12\x0finternvl.llm.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1finternvl/common/v1/visual.proto\"\xd1\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.internvl.llm.v1.Message\x12\x35\n\x08sampling\x18\x03 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x18\n\x10resume_token_ids\x18\x05 \x03(\x05\"W\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.internvl.llm.v1.Part\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x12,\n\x05video\x18\x03 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x42\x06\n\x04part\"\x95\x01\n\nVisualPart\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x19\n\x11\x66rame_tile_counts\x18\x02 \x03(\x05\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"\xa0\x01\n\x10GenerateResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.internvl.llm.v1.StartedH\x00\x12\'\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x16.internvl.llm.v1.DeltaH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.internvl.llm.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"3\n\x07Started\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\\\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x32\n\x08logprobs\x18\x03 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\"f\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"~\n\x11GetStatusResponse\x12\x1d\n\x15waiting_request_count\x18\x01 \x01(\x05\x12\x1d\n\x15running_request_count\x18\x02 \x01(\x05\x12\x12\n\npage_count\x18\x03 \x01(\x05\x12\x17\n\x0fused_page_count\x18\x04 \x01(\x05\x32\x90\x02\n\nLlmService\x12Q\n\x08Generate\x12 .internvl.llm.v1.GenerateRequest\x1a!.internvl.llm.v1.GenerateResponse0\x01\x12[\n\x0cGetModelInfo\x12$.internvl.llm.v1.GetModelInfoRequest\x1a%.internvl.llm.v1.GetModelInfoResponse\x12R\n\tGetStatus\x12!.internvl.llm.v1.GetStatusRequest\x1a\".internvl.llm.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19internvl/llm/v1/llm.proto\x12\x0finternvl.llm.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1finternvl/common/v1/visual.proto\"\xd1\x01\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.internvl.llm.v1.Message\x12\x35\n\x08sampling\x18\x03 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x18\n\x10resume_token_ids\x18\x05 \x03(\x05\"W\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.internvl.llm.v1.Part\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x12,\n\x05video\x18\x03 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x42\x06\n\x04part\"\x95\x01\n\nVisualPart\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x19\n\x11\x66rame_tile_counts\x18\x02 \x03(\x05\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"\xa0\x01\n\x10GenerateResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.internvl.llm.v1.StartedH\x00\x12\'\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x16.internvl.llm.v1.DeltaH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.internvl.llm.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"3\n\x07Started\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\\\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x32\n\x08logprobs\x18\x03 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\"}\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"~\n\x11GetStatusResponse\x12\x1d\n\x15waiting_request_count\x18\x01 \x01(\x05\x12\x1d\n\x15running_request_count\x18\x02 \x01(\x05\x12\x12\n\npage_count\x18\x03 \x01(\x05\x12\x17\n\x0fused_page_count\x18\x04 \x01(\x05\x32\x90\x02\n\nLlmService\x12Q\n\x08Generate\x12 .internvl.llm.v1.GenerateRequest\x1a!.internvl.llm.v1.GenerateResponse0\x01\x12[\n\x0cGetModelInfo\x12$.internvl.llm.v1.GetModelInfoRequest\x1a%.internvl.llm.v1.GetModelInfoResponse\x12R\n\tGetStatus\x12!.internvl.llm.v1.GetStatusRequest\x1a\".internvl.llm.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,15 +48,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELTA']._serialized_start=907
   _globals['_DELTA']._serialized_end=999
   _globals['_FINISHED']._serialized_start=1001
-  _globals['_FINISHED']._serialized_end=1103
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1105
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1126
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1128
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1195
-  _globals['_GETSTATUSREQUEST']._serialized_start=1197
-  _globals['_GETSTATUSREQUEST']._serialized_end=1215
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1217
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1343
-  _globals['_LLMSERVICE']._serialized_start=1346
-  _globals['_LLMSERVICE']._serialized_end=1618
+  _globals['_FINISHED']._serialized_end=1126
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1128
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1149
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1151
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1218
+  _globals['_GETSTATUSREQUEST']._serialized_start=1220
+  _globals['_GETSTATUSREQUEST']._serialized_end=1238
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1240
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1366
+  _globals['_LLMSERVICE']._serialized_start=1369
+  _globals['_LLMSERVICE']._serialized_end=1641
 # @@protoc_insertion_point(module_scope)

@@ -272,8 +272,11 @@ class Finished(_message.Message):
 
     REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    QUEUE_SECONDS_FIELD_NUMBER: _builtins.int
     reason: _sampling_pb2.FinishReason.ValueType
     """Why."""
+    queue_seconds: _builtins.float
+    """How long the prompt waited for its first step, in seconds."""
     @_builtins.property
     def usage(self) -> _sampling_pb2.Usage:
         """Token counts."""
@@ -283,10 +286,11 @@ class Finished(_message.Message):
         *,
         reason: _sampling_pb2.FinishReason.ValueType = ...,
         usage: _sampling_pb2.Usage | None = ...,
+        queue_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue_seconds", b"queue_seconds", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
