@@ -30,8 +30,10 @@ ATTEMPTS = 3
 TIMES = ("turn 2", "chats")
 """Rows in seconds, where less is better; the others are tokens per second."""
 Figures = dict[str, float]
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_PLUGINS": "none"}
-"""The weights are here, and vLLM is to be measured as it comes."""
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
+"""The weights are here."""
+_AS_IT_COMES = ("env", "VLLM_PLUGINS=none", "VLLM_CPU_KVCACHE_SPACE=2")
+"""vLLM without our plugin; of 20 GiB it would take all for its cache."""
 
 
 def main() -> None:
@@ -41,19 +43,22 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--int8", action="store_true", help="also our engine with 8-bit weights, in bfloat16")
-    parser.add_argument("--vllm", type=Path, help="a Python that has vllm")
+    parser.add_argument("--vllm", type=Path, help="a Python that has vllm: it as it comes, and our engine over it")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="internvl-bench-") as folder:
         sizes = write_decoder(arguments.checkpoint, Path(folder), arguments.dtype)
+        ours = ["-m", "bench.llm_ours", str(arguments.checkpoint)]
         commands = {
-            "ours": [sys.executable, "-m", "bench.llm_ours", str(arguments.checkpoint), arguments.dtype, "stored"],
+            "ours": [sys.executable, *ours, arguments.dtype, "torch", "stored"],
             "transformers": [sys.executable, "-m", "bench.llm_transformers", folder, arguments.dtype],
         }
         if arguments.int8:
-            commands["ours, int8"] = [*commands["ours"][:4], "bfloat16", "int8"]
+            commands["ours, int8"] = [sys.executable, *ours, "bfloat16", "torch", "int8"]
         if arguments.vllm:
-            commands["vLLM"] = [str(arguments.vllm), "-m", "bench.llm_vllm", folder, arguments.dtype]
+            plain = [*_AS_IT_COMES, str(arguments.vllm), "-m", "bench.llm_vllm"]
+            commands["vLLM"] = [*plain, folder, arguments.dtype]
+            commands["ours on vLLM"] = [str(arguments.vllm), *ours, arguments.dtype, "vllm", "stored"]
         bound = roofline(sizes, getattr(torch, arguments.dtype))
         found: dict[str, list[Figures]] = {name: [] for name in commands}
         for seed in range(arguments.rounds):

@@ -1,4 +1,7 @@
-"""`bench.llm`'s measurements of this engine: python -m bench.llm_ours CHECKPOINT DTYPE WEIGHTS SEED prints JSON."""
+"""`bench.llm`'s measurements of this service's engines, as its settings start them.
+
+python -m bench.llm_ours CHECKPOINT DTYPE ENGINE WEIGHTS SEED prints JSON; ENGINE vllm wants a Python that has vllm.
+"""
 
 import asyncio
 import json
@@ -18,23 +21,20 @@ from bench.language import (
     Prompts,
     steady_rate,
 )
-from llm_service.engine.engine import TorchEngine
-from llm_service.engine.interface import EngineRequest, SamplingParameters
-from llm_service.engine.scheduler import SchedulerLimits
-from llm_service.model.options import ModelOptions, WeightsName
-from llm_service.model.ranks import Ranks
+from llm_service.engine.interface import Engine, EngineRequest, SamplingParameters
+from llm_service.engines import running_engine
+from llm_service.settings import LlmSettings
 
 
-async def measure(checkpoint: Path, dtype: str, weights: WeightsName, seed: int) -> dict[str, float]:
+async def measure(settings: LlmSettings, seed: int) -> dict[str, float]:
     """Rates in tokens per second, times in seconds."""
-    options = ModelOptions(
-        folder=checkpoint, device="cpu", dtype=dtype, weights=weights, attention="auto", page_size=0,
-        cache_bytes=1 << 30, max_positions=0, threads=0,
-    )  # fmt: skip
-    loaded = options.load(Ranks(), lambda loaded, total: None)
-    limits = SchedulerLimits(tokens_per_step=512, max_running=64, max_waiting=256)
-    engine = TorchEngine(loaded.model, page_count=loaded.page_count, page_size=loaded.page_size, limits=limits)
-    prompts, found = Prompts(seed), {}
+    async with running_engine(settings, Path(settings.model)) as engine:
+        return await measure_engine(engine, seed)
+
+
+async def measure_engine(engine: Engine, seed: int) -> dict[str, float]:
+    """Of an engine that runs and has nothing else to do."""
+    prompts, found = Prompts(seed), dict[str, float]()
 
     async def arrivals(prompt: list[int], count: int) -> list[float]:
         request = EngineRequest("bench", prompt, (), SamplingParameters(seed=0), count, frozenset())
@@ -52,10 +52,12 @@ async def measure(checkpoint: Path, dtype: str, weights: WeightsName, seed: int)
     start = time.perf_counter()
     await asyncio.gather(*(arrivals(prompts.ids(CHAT_PROMPT_TOKENS), CHAT_TOKENS) for _ in range(CHATS)))
     found["chats"] = time.perf_counter() - start
-    await engine.close()
     return found
 
 
 if __name__ == "__main__":
-    path, dtype, weights, seed = sys.argv[1:]
-    print(json.dumps(asyncio.run(measure(Path(path), dtype, "int8" if weights == "int8" else "stored", int(seed)))))
+    path, dtype, engine, weights, seed = sys.argv[1:]
+    settings = LlmSettings.model_validate(
+        {"model": path, "device": "cpu", "dtype": dtype, "engine": engine, "weights": weights}
+    )
+    print(json.dumps(asyncio.run(measure(settings, int(seed)))))
