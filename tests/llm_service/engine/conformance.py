@@ -219,6 +219,13 @@ class EngineConformance:
         assert results[1] == wanted(good, 5)
         await idle(engine)
 
+    async def test_every_token_tells_how_long_its_request_waited(self, engine: Engine) -> None:
+        """More requests than a step takes: whoever came last cannot have begun at once."""
+        replies = await asyncio.gather(*(collect(engine, prompt_of([9], seed=seed).request(4)) for seed in range(30)))
+        waits = [{token.queue_seconds for token in reply} for reply in replies]
+        assert all(len(each) == 1 for each in waits)
+        assert max(waits[-1]) > 0
+
     async def test_ends_at_a_stop_token_which_is_reported(self, engine: Engine) -> None:
         prompt = prompt_of([20], seed=51)
         expected = wanted(prompt, 6)
