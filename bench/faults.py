@@ -57,4 +57,7 @@ async def main(names: Sequence[str]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if asyncio.run(main(sys.argv[1:] or NAMES)) else 1)
+    chosen = sys.argv[1:] or NAMES
+    if not set(chosen) <= set(NAMES):
+        sys.exit(f"usage: python -m bench.faults [{' '.join(NAMES)}]")
+    sys.exit(0 if asyncio.run(main(chosen)) else 1)
