@@ -1,14 +1,18 @@
-"""Tiles through the vision tower: python -m bench.encode [--plot FILE]
+"""Tiles through the vision tower: python -m bench.encode [--vllm PYTHON] [--plot FILE]
 
 On one random checkpoint of a family shape, in one run: this package's encoder, transformers' own InternVL from the same
-tensors, and the bound that this machine's matrix products set. What counts are the ratios. The two take turns, and of
-each turn the quickest is told, for the slower ones had company.
+tensors, vLLM's tower if there is one, and the bound that this machine's matrix products set. What counts are the
+ratios. The engines take turns, and of each one's turns the quickest is told; a run is worth nothing, and fails, when
+other processes used more than 0.15 of a core.
 """
 
 import argparse
+import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,21 +21,27 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from bench.checkpoint import write_checkpoint
+from bench.machine import MOST_OTHERS, OtherLoad, OthersAtWork, allocate_as_services
 from bench.shapes import FAMILY, TowerShape
 from shared.checkpoint import Checkpoint
 from shared.model_config import ModelConfig
 from vision_service.model.loading import load_visual_encoder
+from vision_service.model.tower import VisualEncoder
+from vision_service.settings import VisionSettings
 
 TILE_COUNTS = (1, 4, 13)
 
 
+OURS, TRANSFORMERS, VLLM = "this package", "transformers", "vLLM"
+
+
 @dataclass(frozen=True)
 class Row:
-    """Seconds per tile in a batch of so many."""
+    """Seconds per tile of a picture of so many."""
 
     tile_count: int
-    ours: float
-    transformers: float
+    seconds: dict[str, float]
+    """By engine."""
     bound: float
     """Of the products alone, at the rate that a large one reaches here."""
 
@@ -55,7 +65,7 @@ def product_rate(dtype: torch.dtype) -> float:
 
 
 @torch.inference_mode()
-def run(size: str, layers: int | None, dtype: torch.dtype, rounds: int) -> tuple[list[Row], float]:
+def run(size: str, layers: int | None, dtype: torch.dtype, rounds: int, vllm: Path | None) -> tuple[list[Row], float]:
     """Rows, and the rate of products in FLOP/s."""
     whole = FAMILY[size]
     tower = whole.cut(layers).tower if layers else whole.tower
@@ -75,14 +85,55 @@ def run(size: str, layers: int | None, dtype: torch.dtype, rounds: int) -> tuple
         theirs.train(False)
         rate = product_rate(dtype)
         rows = []
-        for count in TILE_COUNTS:
-            pixels = torch.randn(count, 3, shape.tower.tile_size, shape.tower.tile_size).to(dtype)
-            mine, native_seconds = _in_turns(
-                [partial(ours, pixels), partial(theirs.get_image_features, pixels)], rounds
-            )
-            bound = tile_flops(shape.tower, shape.decoder.hidden_size) / rate
-            rows.append(Row(count, mine / count, native_seconds / count, bound))
+        load = OtherLoad()
+        with _vllm_tower(vllm, original, dtype) as encode_by_vllm:
+            for count in TILE_COUNTS:
+                pixels = torch.randn(count, 3, shape.tower.tile_size, shape.tower.tile_size).to(dtype)
+                works = {
+                    OURS: partial(_in_batches, ours, pixels, VisionSettings(model=str(original)).batch_size("cpu")),
+                    TRANSFORMERS: partial(theirs.get_image_features, pixels),
+                }
+                if encode_by_vllm is not None:
+                    works[VLLM] = partial(encode_by_vllm, count)
+                quickest = _in_turns(list(works.values()), rounds)
+                seconds = {name: taken / count for name, taken in zip(works, quickest, strict=True)}
+                bound = tile_flops(shape.tower, shape.decoder.hidden_size) / rate
+                rows.append(Row(count, seconds, bound))
+        if (others := load.cores()) > MOST_OTHERS:
+            raise OthersAtWork(f"others used {others:.2f} cores")
         return rows, rate
+
+
+@contextmanager
+def _vllm_tower(python: Path | None, folder: Path, dtype: torch.dtype) -> Iterator[Callable[[int], None] | None]:
+    """Encodes so many tiles in a process of vLLM's own; None without one."""
+    if python is None:
+        yield None
+        return
+    command = [str(python), "-m", "bench.encode_vllm", str(folder), str(dtype).removeprefix("torch.")]
+    environment = {**os.environ, "VLLM_PLUGINS": "none", "VLLM_LOGGING_LEVEL": "WARNING"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdin and child.stdout
+        _expect(child.stdout.readline(), "ready")
+
+        def encode(tile_count: int) -> None:
+            assert child.stdin and child.stdout
+            print(tile_count, file=child.stdin, flush=True)
+            _expect(child.stdout.readline(), "done")
+
+        yield encode
+        child.stdin.close()
+
+
+def _expect(line: str, word: str) -> None:
+    if line.strip() != word:
+        raise RuntimeError(f"vLLM's process said {line!r} instead of {word!r}")
+
+
+def _in_batches(encoder: VisualEncoder, pixels: torch.Tensor, size: int) -> None:
+    """As the service's batcher cuts the tiles of one picture."""
+    for batch in torch.split(pixels, size):
+        encoder(batch)
 
 
 def _in_turns(works: Sequence[Callable[[], object]], rounds: int) -> list[float]:
@@ -102,17 +153,32 @@ def _quickest(work: Callable[[], object], rounds: int) -> float:
     return seconds
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: seconds per tile, this package's speed over each of the others', and what of the bound it reaches."""
+    others = [name for name in rows[0].seconds if name != OURS]
+    heads = ["tiles", *rows[0].seconds, "bound", *(f"times {name}" for name in others), "of the bound"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in rows:
+        ours = row.seconds[OURS]
+        ratios = [row.seconds[name] / ours for name in others]
+        values = [*row.seconds.values(), row.bound, *ratios, row.bound / ours]
+        lines.append(f"| {row.tile_count} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+    return "\n".join(lines)
+
+
 def _plot(path: Path, rows: Sequence[Row], title: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    places = range(len(rows))
-    axes.bar([place - 0.2 for place in places], [row.transformers for row in rows], 0.4, label="transformers")
-    axes.bar([place + 0.2 for place in places], [row.ours for row in rows], 0.4, label="this package")
+    engines = list(rows[0].seconds)
+    wide = 0.8 / len(engines)
+    for index, name in enumerate(engines):
+        places = [place + wide * (index - (len(engines) - 1) / 2) for place in range(len(rows))]
+        axes.bar(places, [row.seconds[name] for row in rows], wide, label=name)
     axes.axhline(rows[0].bound, color="grey", linestyle=":", label="bound of the products")
-    axes.set_xticks(places, [str(row.tile_count) for row in rows])
-    axes.set(title=title, xlabel="tiles in a batch", ylabel="seconds per tile")
-    axes.legend(fontsize="small")
+    axes.set_xticks(range(len(rows)), [str(row.tile_count) for row in rows])
+    axes.set(title=title, xlabel="tiles of a picture", ylabel="seconds per tile")
+    axes.legend(fontsize="small", loc="lower right")
     figure.savefig(path, dpi=120)
 
 
@@ -122,16 +188,13 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="keep so many layers of the tower")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vllm", type=Path, help="a Python that has vllm: also its tower")
     parser.add_argument("--plot", type=Path, help="write a picture of it here")
     options = parser.parse_args()
-    rows, rate = run(options.shape, options.layers, getattr(torch, options.dtype), options.rounds)
+    allocate_as_services("bench.encode")
+    rows, rate = run(options.shape, options.layers, getattr(torch, options.dtype), options.rounds, options.vllm)
     print(f"{options.shape}, {options.dtype}, {torch.get_num_threads()} threads; products: {rate / 1e9:.0f} GFLOP/s")
-    print(f"{'tiles':>6} {'ours':>8} {'transformers':>13} {'bound':>8} {'times theirs':>13} {'of the bound':>13}")
-    for row in rows:
-        print(
-            f"{row.tile_count:6} {row.ours:8.2f} {row.transformers:13.2f} {row.bound:8.2f} "
-            f"{row.transformers / row.ours:13.2f} {row.bound / row.ours:13.2f}"
-        )
+    print(table(rows))
     if options.plot is not None:
         _plot(options.plot, rows, f"Encoding, {options.shape} shape, {options.dtype}")
 

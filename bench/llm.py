@@ -21,17 +21,16 @@ import torch
 from safetensors.torch import save_file
 
 from bench.language import DECODE_BATCHES
-from bench.machine import OtherLoad, OthersAtWork, bandwidth, gemm_rate
+from bench.machine import MALLOC_SETTINGS, MOST_OTHERS, OtherLoad, OthersAtWork, bandwidth, gemm_rate
 from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
 from shared.model_config import ModelConfig
 
-MOST_OTHERS = 0.15
 ATTEMPTS = 3
 TIMES = ("turn 2", "chats")
 """Rows in seconds, where less is better; the others are tokens per second."""
 Figures = dict[str, float]
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
-"""The weights are here."""
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", **MALLOC_SETTINGS}
+"""The weights are here; every engine allocates as the services do."""
 _AS_IT_COMES = ("env", "VLLM_PLUGINS=none", "VLLM_CPU_KVCACHE_SPACE=2")
 """vLLM without our plugin; of 20 GiB it would take all for its cache."""
 

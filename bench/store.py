@@ -10,8 +10,6 @@ Ratios within one run are what to look at; both sides share the machine.
 import argparse
 import asyncio
 import gc
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +22,7 @@ import grpc
 import redis.asyncio
 import torch
 
+from bench.machine import allocate_as_services
 from bench.soak import Replicas
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
@@ -37,11 +36,6 @@ from tests.support.redis import RedisProcess, server
 
 WIDTHS = {"1B": 896, "8B": 3584, "78B": 8192}
 ROWS = 256
-MALLOC_SETTINGS = {
-    "MALLOC_MMAP_THRESHOLD_": "536870912",
-    "MALLOC_TRIM_THRESHOLD_": "536870912",
-    "MALLOC_TOP_PAD_": "67108864",
-}
 _HITS = 400
 
 
@@ -219,9 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--plot", type=Path, help="write a picture of it here")
     options = parser.parse_args()
-    if os.environ.get("MALLOC_MMAP_THRESHOLD_") is None:  # as the launcher and the images run the services
-        os.environ.update(MALLOC_SETTINGS)
-        os.execv(sys.executable, [sys.executable, "-m", "bench.store", *sys.argv[1:]])
+    allocate_as_services("bench.store")
     torch.set_num_threads(1)
     reads, latencies, encoded = asyncio.run(run())
     _print(reads, latencies, encoded)
