@@ -307,7 +307,7 @@ async def soak(
 
 async def _recovered(load: Readers, replicas: Replicas, pictures: list[bytes]) -> None:
     """Returns when every picture is answered right in a row. Raises TimeoutError."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
         left = list(pictures)
         while left:
             right = await load.one(left[-1], replicas.any_address(random.Random(len(left))))
