@@ -14,6 +14,8 @@ from llm_service.model.attention import AttentionKernel, PagedContext
 
 PAGE_MULTIPLE = 256
 """Tokens: flash-attn 2 walks pages in blocks of so many."""
+_CAPABILITY = (8, 0)
+"""Ampere, the oldest it runs on; elsewhere its kernel raises at the first call."""
 
 
 class FlashUnsupported(ValueError):
@@ -53,6 +55,8 @@ class FlashAttention(AttentionKernel[FlashLayout]):
             from flash_attn import flash_attn_varlen_func  # in the extra [gpu], built against the GPU's torch
         except ImportError as error:
             raise FlashUnsupported(f"flash-attn cannot be imported: {error}") from error
+        if (capability := torch.cuda.get_device_capability(device)) < _CAPABILITY:
+            raise FlashUnsupported(f"flash-attn wants compute capability {_CAPABILITY}, this GPU has {capability}")
         return cls(flash_attn_varlen_func)
 
     def lay_out(self, context: PagedContext, page_size: int) -> FlashLayout:

@@ -1,6 +1,9 @@
 """Every kernel equals dense causal attention, however pages lie and wherever a chunk is cut."""
 
+import sys
+from contextlib import nullcontext
 from itertools import accumulate, pairwise
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from llm_service.model.attention import AttentionKernel, PagedContext
 from llm_service.model.cache import PagedCache
-from llm_service.model.flash import FlashAttention, FlashUnsupported
+from llm_service.model.flash import PAGE_MULTIPLE, FlashAttention, FlashUnsupported
 from llm_service.model.sdpa import SdpaAttention
 
 PAGE_SIZE, HEADS, KV_HEADS, WIDTH = 4, 6, 2, 8
@@ -19,9 +22,19 @@ def documented_varlen_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor,
     max_seqlen_q: int, max_seqlen_k: int, softmax_scale: float, causal: bool, block_table: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """What flash-attn says its kernel computes, written out: pages through a table, queries aligned with the end."""
+    """What flash-attn says its kernel computes, written out: pages through a table, queries aligned with the end.
+
+    It checks what the package's mha_varlen_fwd (2.8.3) checks of its arguments, but for the dtype and the page size.
+    """
     assert causal
     assert {t.dtype for t in (cu_seqlens_q, cu_seqlens_k, block_table)} == {torch.int32}
+    assert {t.stride(-1) for t in (q, k, v, block_table)} == {1}
+    assert cu_seqlens_q.is_contiguous()
+    assert cu_seqlens_k.is_contiguous()
+    assert q.shape == (cu_seqlens_q[-1], q.shape[1], k.shape[3])
+    assert k.shape == v.shape
+    assert q.shape[1] % k.shape[2] == 0
+    assert len(block_table) == len(cu_seqlens_q) - 1 == len(cu_seqlens_k) - 1
     outputs = []
     borders = zip(pairwise(cu_seqlens_q.tolist()), pairwise(cu_seqlens_k.tolist()), block_table, strict=True)
     for (start, end), (first_key, last_key), table in borders:
@@ -30,7 +43,7 @@ def documented_varlen_attention(
         assert count <= max_seqlen_k
         pages = table[: -(-count // k.shape[1])].long()
         keys, values = (
-            stored[pages].flatten(0, 1)[:count].repeat_interleave(HEADS // KV_HEADS, 1) for stored in (k, v)
+            stored[pages].flatten(0, 1)[:count].repeat_interleave(q.shape[1] // k.shape[2], 1) for stored in (k, v)
         )
         scores = torch.einsum("qhd,khd->hqk", q[start:end], keys) * softmax_scale
         hidden = torch.ones(end - start, count).tril(count - (end - start)) == 0
@@ -117,3 +130,53 @@ def test_many_contexts_of_all_lengths_are_grouped_with_little_padding() -> None:
 def test_flash_attn_says_why_it_cannot_run(device: str, dtype: torch.dtype, page_size: int, reason: str) -> None:
     with pytest.raises(FlashUnsupported, match=reason):
         FlashAttention.load(torch.device(device), dtype, page_size)
+
+
+def test_flash_attn_is_not_taken_on_a_gpu_its_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("flash_attn")
+    package.flash_attn_varlen_func = documented_varlen_attention  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
+    for capability, runs in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        with nullcontext() if runs else pytest.raises(FlashUnsupported, match=r"wants compute capability \(8, 0\)"):
+            FlashAttention.load(torch.device("cuda"), torch.float16, PAGE_MULTIPLE)
+
+
+def _flash_attention(device: str) -> FlashAttention:
+    """The package itself on a GPU, what it documents elsewhere."""
+    if device == "cpu":
+        return FlashAttention(documented_varlen_attention)
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    try:
+        return FlashAttention.load(torch.device(device), torch.bfloat16, PAGE_MULTIPLE)
+    except FlashUnsupported as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_flash_attn_equals_sdpa_where_chunks_and_single_tokens_share_a_step(device: str) -> None:
+    """Heads and pages as served: a fresh prompt, the end of another, decoding sequences. Unused memory is NaN."""
+    kernels: list[AttentionKernel[Any]] = [_flash_attention(device), SdpaAttention()]
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    query_counts, context_counts = [300, 17, 1, 1], [300, 600, 257, 512]
+    cache = PagedCache(
+        layer_count=1, page_count=10, page_size=PAGE_MULTIPLE, head_count=2, head_dim=64,
+        dtype=dtype, device=torch.device(device),
+    )  # fmt: skip
+    tables = torch.tensor([[7, 2, 0], [9, 4, 1], [3, 5, 0], [8, 6, 0]], dtype=torch.int32, device=device)
+    for stored in (*cache.keys, *cache.values):
+        stored.fill_(torch.nan)
+        for table, count in zip(tables.tolist(), context_counts, strict=True):
+            for place in range(count):
+                page = stored[table[place // PAGE_MULTIPLE]]
+                page[place % PAGE_MULTIPLE] = torch.randn(2, 64, device=device)
+    query = torch.randn(sum(query_counts), 14, 64, dtype=dtype, device=device)
+    context = PagedContext(torch.empty(0, dtype=torch.int64, device=device), query_counts, context_counts, tables)
+    flash, sdpa = (
+        kernel.attend(query, cache.keys[0], cache.values[0], kernel.lay_out(context, PAGE_MULTIPLE), 0.125)
+        for kernel in kernels
+    )
+    tolerance = 2e-2 if device == "cuda" else 1e-5
+    torch.testing.assert_close(flash, sdpa, atol=tolerance, rtol=tolerance)
