@@ -25,6 +25,8 @@ from shared.tracing import span
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
 _MAX_CHANNELS = 64
+_INTEGERS = {2: torch.int16, 4: torch.int32}
+"""By bytes of an element."""
 
 
 class EmbeddingLoader:
@@ -141,5 +143,17 @@ def _to_tensor(
         target[at : at + len(part)] = part
         at, skip = at + len(part), 0
     assert at == len(target)
-    lowest, highest = torch.aminmax(rows)  # a NaN is the least and the greatest of what it is among
-    return rows, bool(torch.isfinite(lowest) & torch.isfinite(highest))
+    return rows, _is_finite(rows)
+
+
+def _is_finite(rows: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN. On one core: the others are the model's (see ModelThread).
+
+    As integers, values that are not finite are the greatest of each sign: the negative ones among all bit patterns read
+    without a sign, the positive ones among those read with it.
+    """
+    kind = _INTEGERS[rows.itemsize]
+    signed = rows.view(kind).numpy()
+    unsigned = signed.view(f"u{signed.dtype}")
+    infinity, minus_infinity = torch.tensor([torch.inf, -torch.inf], dtype=rows.dtype).view(kind).numpy()
+    return bool(signed.max() < infinity and unsigned.max() < minus_infinity.view(unsigned.dtype))

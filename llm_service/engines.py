@@ -1,5 +1,6 @@
 """Which engine the settings name, started and given back. The only place that knows of more than one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import Engine
+from llm_service.engine.model_thread import ModelThread
 from llm_service.engine.scheduler import SchedulerLimits
 from llm_service.model.followers import Followers
 from llm_service.model.options import ModelOptions
@@ -37,9 +39,17 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
         threads=settings.threads,
     )
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
-    followers, loaded = Followers.load(options, settings.tensor_parallel, settings.log_level)
+    thread = ModelThread()
+    followers, loaded = await asyncio.wrap_future(
+        thread.submit(lambda: Followers.load(options, settings.tensor_parallel, settings.log_level))
+    )
     engine = TorchEngine(
-        loaded.model, page_count=loaded.page_count, page_size=loaded.page_size, limits=limits, followers=followers
+        loaded.model,
+        page_count=loaded.page_count,
+        page_size=loaded.page_size,
+        limits=limits,
+        followers=followers,
+        thread=thread,
     )
     try:
         yield engine

@@ -7,5 +7,6 @@ scheduler.py   who runs in the next step, and how many of their tokens
 batch.py       a step as tensors
 runner.py      a batch through the model: logits
 sampler.py     logits to tokens
+model_thread.py  where all of this computes
 engine.py      the loop: schedule, batch, run, sample, emit
 """

@@ -1,4 +1,4 @@
-"""The loop: schedule, batch, run, sample, emit. In its own thread; requests come and go on the event loop.
+"""The loop: schedule, batch, run, sample, emit. In the model's thread; requests come and go on the event loop.
 
 The event loop adds, removes and asks under a lock that is never held while the model runs. A request whose embeddings
 are on their way already holds the cached pages it begins with, so that only what these do not cover is fetched.
@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncGenerator
+from concurrent.futures import wait
 from contextlib import suppress
 
 from llm_service.engine.counts import EngineCounts
@@ -19,6 +20,7 @@ from llm_service.engine.interface import (
     GeneratedToken,
 )
 from llm_service.engine.loading import load_rows
+from llm_service.engine.model_thread import ModelThread
 from llm_service.engine.pages import PageAllocator
 from llm_service.engine.runner import Runner
 from llm_service.engine.sampler import SampledToken, SamplingRow, sample
@@ -53,8 +55,12 @@ class TorchEngine(Engine):
         page_size: int,
         limits: SchedulerLimits,
         followers: Followers | None = None,
+        thread: ModelThread | None = None,
     ) -> None:
-        """`followers`: the model's other ranks, if there are any. The engine dies with them."""
+        """`followers`: the model's other ranks, if there are any. The engine dies with them.
+
+        `thread`: the one that loaded the model; the loop keeps it until the engine closes.
+        """
         self._page_size = page_size
         self._followers = followers or Followers()
         self._runner = Runner(model, self._followers, page_count=page_count, page_size=page_size)
@@ -68,8 +74,9 @@ class TorchEngine(Engine):
         self._closing: Unavailable | None = None
         self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        thread = thread or ModelThread()
+        self._ended = thread.submit(self._work)
+        thread.close()
         self._followers.watch(self._die)
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
@@ -112,7 +119,7 @@ class TorchEngine(Engine):
 
     async def close(self) -> None:
         self._stop(Draining("the engine is shutting down"))
-        await asyncio.to_thread(self._thread.join, _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
+        await asyncio.to_thread(wait, [self._ended], _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
 
     async def _admit(self, sequence: Sequence, mailbox: asyncio.Queue[_Delivery]) -> None:
         """Queues the sequence, loads what the prefix cache does not cover, and lets it start."""

@@ -1,0 +1,47 @@
+"""The thread that loads the model and runs it, so that its team of processor threads is the only one of the process.
+
+OpenMP gives each thread that computes a team of its own. As soon as the teams have more threads than the machine has
+cores, waiting team members sleep where they would spin, and a decoding step, which is hundreds of short operations, takes
+one and a half times as long (docs/benchmarks.md). So nothing else in the process may compute on several cores.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class ModelThread:
+    """Runs what it is given, one after the other. A daemon: a sum over ranks may wait for one that is gone."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="model", daemon=True).start()
+
+    def submit(self, work: Callable[[], T]) -> "Future[T]":
+        """Queues `work`; the future has what it returns or raises."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+                future.set_exception(error)
+
+        self._calls.put(call)
+        return future
+
+    def close(self) -> None:
+        """Ends the thread after what is queued."""
+        self._calls.put(self._end)
+
+    def _run(self) -> None:
+        self._is_open = True
+        while self._is_open:
+            self._calls.get()()
+
+    def _end(self) -> None:
+        self._is_open = False
