@@ -1,8 +1,8 @@
 """The thread that loads the model and runs it, so that its team of processor threads is the only one of the process.
 
-OpenMP gives each thread that computes a team of its own. As soon as the teams have more threads than the machine has
-cores, waiting team members sleep where they would spin, and a decoding step, which is hundreds of short operations, takes
-one and a half times as long (docs/benchmarks.md). So nothing else in the process may compute on several cores.
+OpenMP gives each thread that computes a team of its own. As soon as the teams together have more threads than the
+machine has cores, those that wait sleep where they would spin, and a decoding step, which is hundreds of short
+operations, takes half as long again (docs/benchmarks.md). So nothing else in the process may compute on several cores.
 """
 
 import threading

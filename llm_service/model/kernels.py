@@ -8,6 +8,7 @@ import torch
 from llm_service.model.attention import AttentionKernel
 from llm_service.model.flash import PAGE_MULTIPLE, FlashAttention, FlashUnsupported
 from llm_service.model.sdpa import SdpaAttention
+from llm_service.model.widening import widens
 
 log = logging.getLogger(__name__)
 KernelName = Literal["auto", "sdpa", "flash"]
@@ -33,4 +34,4 @@ def choose_kernel(
         else:
             log.info("attention by flash-attn")
             return kernel, flash_page_size
-    return SdpaAttention(), page_size or SDPA_PAGE_SIZE
+    return SdpaAttention(widen_chunks=widens(device, dtype)), page_size or SDPA_PAGE_SIZE

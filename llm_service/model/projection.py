@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from llm_service.model.ranks import Ranks
+from llm_service.model.widening import MANY_ROWS, widens
 
 
 class Projection(ABC):
@@ -65,6 +66,11 @@ class PackedProjection(Projection):
     def plus(self, x: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
         return self._binary(x, term, "add")
 
+    def weight(self, dtype: torch.dtype) -> torch.Tensor:
+        """A copy (O, I) as it was before it was packed."""
+        weight: torch.Tensor = self._weight.to_dense(dtype)
+        return weight
+
     def _pointwise(self, x: torch.Tensor, then: str) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "")
         return result
@@ -72,6 +78,34 @@ class PackedProjection(Projection):
     def _binary(self, x: torch.Tensor, other: torch.Tensor, then: str) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, then)
         return result
+
+
+class WidenedProjection(Projection):
+    """A packed 16-bit weight: few rows as it is, many in float32, for a CPU whose float32 is faster (`widens`)."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, many_rows: int = MANY_ROWS) -> None:
+        self._packed = PackedProjection(weight, bias)
+        self._bias = None if bias is None else bias.float()
+        self._many_rows = many_rows
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._widened(x).to(x.dtype) if self._is_wide(x) else self._packed(x)
+
+    def silu(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(self._widened(x), inplace=True).to(x.dtype) if self._is_wide(x) else self._packed.silu(x)
+
+    def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return self._widened(x).mul_(factor).to(x.dtype) if self._is_wide(x) else self._packed.times(x, factor)
+
+    def plus(self, x: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
+        return self._widened(x).add_(term).to(x.dtype) if self._is_wide(x) else self._packed.plus(x, term)
+
+    def _is_wide(self, x: torch.Tensor) -> bool:
+        return len(x) >= self._many_rows
+
+    def _widened(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 (T, O), a tensor of its own."""
+        return F.linear(x.float(), self._packed.weight(torch.float32), self._bias)
 
 
 class SummedProjection(Projection):
@@ -103,5 +137,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
     """The fastest kind for a weight (O, I) of this dtype on this device."""
-    kind = PackedProjection if can_pack(weight.device, weight.dtype) else DenseProjection
+    if not can_pack(weight.device, weight.dtype):
+        return DenseProjection(weight, bias)
+    kind = WidenedProjection if widens(weight.device, weight.dtype) else PackedProjection
     return kind(weight, bias)

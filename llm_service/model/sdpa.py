@@ -57,6 +57,10 @@ class SdpaLayout:
 class SdpaAttention(AttentionKernel[SdpaLayout]):
     """Plain PyTorch; on a GPU, PyTorch's own fused kernels."""
 
+    def __init__(self, *, widen_chunks: bool = False) -> None:
+        """`widen_chunks`: compute chunks in float32, for a CPU that is faster so (`widens`)."""
+        self._widen_chunks = widen_chunks
+
     def lay_out(self, context: PagedContext, page_size: int) -> SdpaLayout:
         starts = list(accumulate(context.query_counts, initial=0))
         tables = context.page_tables.long()
@@ -79,9 +83,10 @@ class SdpaAttention(AttentionKernel[SdpaLayout]):
         output = torch.empty_like(query)
         for singles in layout.singles:
             output[singles.rows] = _attend_singles(query[singles.rows], keys, values, singles, scaling)
+        dtype = torch.float32 if self._widen_chunks else query.dtype
         for chunk in layout.chunks:
             output[chunk.start : chunk.end] = _attend_chunk(
-                query[chunk.start : chunk.end], keys, values, chunk, scaling
+                query[chunk.start : chunk.end].to(dtype), keys, values, chunk, scaling
             )
         return output
 
@@ -147,9 +152,10 @@ def _padded(stored: torch.Tensor, singles: _Singles) -> torch.Tensor:
 def _attend_chunk(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, chunk: _Chunk, scaling: float
 ) -> torch.Tensor:
-    """query (tokens, H, D) -> (tokens, H, D)."""
+    """query (tokens, H, D) -> (tokens, H, D), in the query's dtype."""
     context_keys, context_values = (
-        _gather(stored, chunk.pages[None])[:, : chunk.context_count].transpose(1, 2) for stored in (keys, values)
+        _gather(stored, chunk.pages[None])[:, : chunk.context_count].transpose(1, 2).to(query.dtype)
+        for stored in (keys, values)
     )
     output = scaled_dot_product_attention(
         query.transpose(0, 1)[None],

@@ -1,6 +1,9 @@
 """Rows reach the engine whole and right, or not at all; the store may be gone as long as a holder has them."""
 
+import math
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -66,6 +69,45 @@ async def test_values_that_are_not_finite(store: EmbeddingStore, loader: Embeddi
     with pytest.raises(EmbeddingInvalid, match="not finite"):
         await loader.load(VISUAL, 0, 12)
     assert await store.find(VISUAL.key) is None, "the next request would meet it again"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+async def test_values_are_told_apart_in_every_dtype(
+    store: EmbeddingStore, loader: EmbeddingLoader, dtype: torch.dtype
+) -> None:
+    """The largest of both signs are finite; infinities and NaN of both signs, wherever they lie, are not."""
+    largest = torch.finfo(dtype).max
+    manifest = replace(MANIFEST, dtype=str(dtype).removeprefix("torch."))
+    for value in (largest, -largest, 0.0, -0.0, torch.inf, -torch.inf, torch.nan, -torch.nan):
+        rows = TENSOR.clone().to(dtype)
+        rows[5, 3] = value
+        raw = rows.view(TILES, -1).view(torch.uint8)
+        tiles = [frame_tile(VISUAL.key, index, bytes(tile.tolist()), manifest) for index, tile in enumerate(raw)]
+        await store.put(VISUAL.key, manifest, tiles)
+        if math.isfinite(value):
+            assert torch.equal(await loader.load(VISUAL, 0, 12), rows)
+        else:
+            with pytest.raises(EmbeddingInvalid, match="not finite"):
+                await loader.load(VISUAL, 0, 12)
+
+
+def test_the_check_leaves_all_other_cores_to_the_model() -> None:
+    """A second team of OpenMP threads in the process would slow every decoding step: see ModelThread."""
+    program = (
+        "import os, torch\n"
+        "from llm_service.embeddings import _to_tensor\n"
+        "from shared.embedding_store import Manifest\n"
+        "threads = lambda: len(os.listdir('/proc/self/task'))\n"
+        "tile = memoryview(bytes(1 << 22))\n"
+        "torch.set_num_threads(2)\n"
+        "before = threads()\n"
+        "_to_tensor([tile], Manifest(256, 8192, 'bfloat16', (1,)), 0, 256)\n"
+        "after = threads()\n"
+        "torch.aminmax(torch.zeros(1 << 21))\n"
+        "print(after - before, threads() - after)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split() == ["0", "1"], "the second: what a parallel operation would have shown"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.projection import DenseProjection, PackedProjection, can_pack, project
+from llm_service.model.projection import DenseProjection, PackedProjection, WidenedProjection, can_pack, project
 
 CPU = torch.device("cpu")
 
@@ -30,11 +30,44 @@ def test_what_is_added_or_multiplied_is_left_as_it_was() -> None:
     assert torch.equal(other, before)
 
 
+@pytest.mark.parametrize("rows", [3, 4, 40])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_widened_equals_dense_with_few_rows_and_with_many(rows: int, with_bias: bool) -> None:
+    """In float32, where both its ways are exact; many rows are 4 here."""
+    torch.manual_seed(rows)
+    weight, bias = torch.randn(48, 64), torch.randn(48) if with_bias else None
+    x, other = torch.randn(rows, 64), torch.randn(rows, 48)
+    before = other.clone()
+    widened, dense = WidenedProjection(weight, bias, many_rows=4), DenseProjection(weight, bias)
+    torch.testing.assert_close(widened(x), dense(x), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(widened.silu(x), F.silu(dense(x)), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(widened.times(x, other), dense(x) * other, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(widened.plus(x, other), dense(x) + other, atol=1e-4, rtol=1e-5)
+    assert torch.equal(other, before)
+
+
+@pytest.mark.skipif(not can_pack(CPU, torch.bfloat16), reason="this CPU has no packed kernel for bfloat16")
+def test_a_widened_product_is_rounded_once() -> None:
+    torch.manual_seed(0)
+    weight, bias = torch.randn(48, 64).bfloat16(), torch.randn(48).bfloat16()
+    x, other = torch.randn(40, 64).bfloat16(), torch.randn(40, 48).bfloat16()
+    widened = WidenedProjection(weight, bias, many_rows=1)
+    exact = F.linear(x.float(), weight.float(), bias.float())
+    for result, wanted in [
+        (widened(x), exact),
+        (widened.silu(x), F.silu(exact)),
+        (widened.times(x, other), exact * other),
+        (widened.plus(x, other), exact + other),
+    ]:
+        assert result.dtype == torch.bfloat16
+        torch.testing.assert_close(result, wanted.bfloat16(), atol=1e-5, rtol=2**-7)  # a last place: sums in any order
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_dtype_this_cpu_cannot_pack_still_computes(dtype: torch.dtype) -> None:
     weight, x = torch.randn(16, 16).to(dtype), torch.randn(3, 16).to(dtype)
     projection = project(weight)
-    assert isinstance(projection, PackedProjection) == can_pack(CPU, dtype)
+    assert isinstance(projection, PackedProjection | WidenedProjection) == can_pack(CPU, dtype)
     torch.testing.assert_close(projection(x), F.linear(x, weight), atol=0.06, rtol=0.02)
 
 

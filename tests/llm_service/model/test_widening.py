@@ -1,0 +1,20 @@
+"""Whether products are widened is one answer in a process, and never one for what is wide already or not on a CPU."""
+
+import torch
+
+from llm_service.model.projection import WidenedProjection, can_pack, project
+from llm_service.model.widening import widens
+
+CPU = torch.device("cpu")
+
+
+def test_float32_and_gpus_are_never_widened() -> None:
+    assert not widens(CPU, torch.float32)
+    assert not widens(torch.device("cuda:0"), torch.bfloat16)
+
+
+def test_projections_follow_the_one_answer() -> None:
+    answer = widens(CPU, torch.bfloat16)
+    assert widens(CPU, torch.bfloat16) == answer
+    is_widened = isinstance(project(torch.randn(16, 16).bfloat16()), WidenedProjection)
+    assert is_widened == (answer and can_pack(CPU, torch.bfloat16))
