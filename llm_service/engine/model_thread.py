@@ -22,10 +22,12 @@ class ModelThread:
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Queues `work`; the future has what it returns or raises."""
+        """Queues `work`; the future has what it returns or raises. What is cancelled before its turn is not begun."""
         future: Future[T] = Future()
 
         def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(work())
             except BaseException as error:  # noqa: BLE001 - it is for whoever waits

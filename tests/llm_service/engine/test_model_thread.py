@@ -36,6 +36,23 @@ def test_a_failure_is_its_own() -> None:
     thread.close()
 
 
+def test_work_may_be_cancelled_until_it_begins() -> None:
+    thread, may_end, has_begun = ModelThread(), threading.Event(), threading.Event()
+
+    def work() -> bool:
+        has_begun.set()
+        return may_end.wait(5)
+
+    running, queued = thread.submit(work), thread.submit(work)
+    assert has_begun.wait(5)
+    assert queued.cancel()
+    assert not running.cancel(), "nobody can stop it"
+    may_end.set()
+    assert running.result()
+    assert thread.submit(lambda: 7).result() == 7
+    thread.close()
+
+
 def test_closing_ends_the_thread_after_what_is_queued() -> None:
     thread = ModelThread()
     last = thread.submit(threading.current_thread)
