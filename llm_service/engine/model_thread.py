@@ -18,7 +18,7 @@ class ModelThread:
     """Runs what it is given, one after the other. A daemon: a sum over ranks may wait for one that is gone."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
@@ -38,12 +38,8 @@ class ModelThread:
 
     def close(self) -> None:
         """Ends the thread after what is queued."""
-        self._calls.put(self._end)
+        self._calls.put(None)
 
     def _run(self) -> None:
-        self._is_open = True
-        while self._is_open:
-            self._calls.get()()
-
-    def _end(self) -> None:
-        self._is_open = False
+        while (call := self._calls.get()) is not None:
+            call()

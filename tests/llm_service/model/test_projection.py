@@ -4,45 +4,44 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.projection import DenseProjection, PackedProjection, WidenedProjection, can_pack, project
+from llm_service.model.projection import (
+    DenseProjection,
+    PackedProjection,
+    Project,
+    WidenedProjection,
+    can_pack,
+    project,
+)
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("rows", [1, 3, 40])
+def widened(weight: torch.Tensor, bias: torch.Tensor | None) -> WidenedProjection:
+    """In float32, where both its ways are exact; many rows are 4 here."""
+    return WidenedProjection(weight, bias, many_rows=4)
+
+
+@pytest.mark.parametrize("kind", [PackedProjection, widened])
+@pytest.mark.parametrize("rows", [1, 3, 4, 40])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_packed_equals_dense(rows: int, with_bias: bool) -> None:
+def test_every_kind_equals_dense(kind: Project, rows: int, with_bias: bool) -> None:
     torch.manual_seed(rows)
     weight, bias = torch.randn(48, 64), torch.randn(48) if with_bias else None
     x, other = torch.randn(rows, 64), torch.randn(rows, 48)
-    packed, dense = PackedProjection(weight, bias), DenseProjection(weight, bias)
-    torch.testing.assert_close(packed(x), dense(x), atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(packed.silu(x), F.silu(dense(x)), atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(packed.times(x, other), dense(x) * other, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(packed.plus(x, other), dense(x) + other, atol=1e-4, rtol=1e-5)
+    projection, dense = kind(weight, bias), DenseProjection(weight, bias)
+    torch.testing.assert_close(projection(x), dense(x), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(projection.silu(x), F.silu(dense(x)), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(projection.times(x, other), dense(x) * other, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(projection.plus(x, other), dense(x) + other, atol=1e-4, rtol=1e-5)
 
 
-def test_what_is_added_or_multiplied_is_left_as_it_was() -> None:
-    projection, x, other = PackedProjection(torch.randn(8, 8), None), torch.randn(2, 8), torch.randn(2, 8)
+@pytest.mark.parametrize("kind", [PackedProjection, widened])
+@pytest.mark.parametrize("rows", [2, 4])
+def test_what_is_added_or_multiplied_is_left_as_it_was(kind: Project, rows: int) -> None:
+    projection, x, other = kind(torch.randn(8, 8), None), torch.randn(rows, 8), torch.randn(rows, 8)
     before = other.clone()
     projection.plus(x, other)
     projection.times(x, other)
-    assert torch.equal(other, before)
-
-
-@pytest.mark.parametrize("rows", [3, 4, 40])
-@pytest.mark.parametrize("with_bias", [True, False])
-def test_widened_equals_dense_with_few_rows_and_with_many(rows: int, with_bias: bool) -> None:
-    """In float32, where both its ways are exact; many rows are 4 here."""
-    torch.manual_seed(rows)
-    weight, bias = torch.randn(48, 64), torch.randn(48) if with_bias else None
-    x, other = torch.randn(rows, 64), torch.randn(rows, 48)
-    before = other.clone()
-    widened, dense = WidenedProjection(weight, bias, many_rows=4), DenseProjection(weight, bias)
-    torch.testing.assert_close(widened(x), dense(x), atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(widened.silu(x), F.silu(dense(x)), atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(widened.times(x, other), dense(x) * other, atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(widened.plus(x, other), dense(x) + other, atol=1e-4, rtol=1e-5)
     assert torch.equal(other, before)
 
 
@@ -51,13 +50,13 @@ def test_a_widened_product_is_rounded_once() -> None:
     torch.manual_seed(0)
     weight, bias = torch.randn(48, 64).bfloat16(), torch.randn(48).bfloat16()
     x, other = torch.randn(40, 64).bfloat16(), torch.randn(40, 48).bfloat16()
-    widened = WidenedProjection(weight, bias, many_rows=1)
+    projection = WidenedProjection(weight, bias, many_rows=1)
     exact = F.linear(x.float(), weight.float(), bias.float())
     for result, wanted in [
-        (widened(x), exact),
-        (widened.silu(x), F.silu(exact)),
-        (widened.times(x, other), exact * other),
-        (widened.plus(x, other), exact + other),
+        (projection(x), exact),
+        (projection.silu(x), F.silu(exact)),
+        (projection.times(x, other), exact * other),
+        (projection.plus(x, other), exact + other),
     ]:
         assert result.dtype == torch.bfloat16
         torch.testing.assert_close(result, wanted.bfloat16(), atol=1e-5, rtol=2**-7)  # a last place: sums in any order
