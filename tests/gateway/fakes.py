@@ -36,7 +36,10 @@ def model_info(fingerprint: str = "f" * 64) -> visual_pb2.ModelInfo:
 
 
 class Fake:
-    """What both have: failures to raise first, a gate to wait at, and the calls that came."""
+    """What both have: failures to raise first, a gate to wait at, and the calls that came.
+
+    `reached`: a call waits at the gate. `cancelled`: one was cancelled there.
+    """
 
     def __init__(self) -> None:
         self.info = model_info()
@@ -53,8 +56,8 @@ class Fake:
         self.metadata.append({key: value for key, value in metadata if isinstance(value, str)})
         if self.failures:
             raise self.failures.pop(0)
-        self.reached.set()
         if self.gate is not None:
+            self.reached.set()
             try:
                 await self.gate.wait()
             except asyncio.CancelledError:
