@@ -7,6 +7,8 @@ import torch
 
 from llm_service.model.attention import AttentionKernel
 from llm_service.model.flash import PAGE_MULTIPLE, FlashAttention, FlashUnsupported
+from llm_service.model.native import native_for
+from llm_service.model.native_attention import NativeAttention
 from llm_service.model.sdpa import SdpaAttention
 from llm_service.model.widening import widens
 
@@ -34,4 +36,7 @@ def choose_kernel(
         else:
             log.info("attention by flash-attn")
             return kernel, flash_page_size
+    native = native_for(device, dtype) if name == "auto" else None
+    if native is not None:
+        return NativeAttention(native), page_size or SDPA_PAGE_SIZE
     return SdpaAttention(widen_chunks=widens(device, dtype)), page_size or SDPA_PAGE_SIZE

@@ -16,6 +16,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from llm_service.model.attention import PagedStep
+from llm_service.model.native import native_for
 from llm_service.model.projection import Project, Projection, SummedProjection, project
 from llm_service.model.ranks import Ranks
 
@@ -48,8 +49,11 @@ class Norm:
     def __init__(self, norm: nn.Module) -> None:
         self._weight = norm.get_parameter("weight").detach()
         self._eps = float(norm.variance_epsilon)  # type: ignore[arg-type]
+        self._native = native_for(self._weight.device, self._weight.dtype)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self._native is not None:
+            return self._native.rms_norm(hidden, self._weight, self._eps)
         return F.rms_norm(hidden, self._weight.shape, self._weight, self._eps)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
+from llm_service.model.native import Native, native_for
 from llm_service.model.ranks import Ranks
-from llm_service.model.widening import MANY_ROWS, widens
 
 
 class Projection(ABC):
@@ -66,11 +66,6 @@ class PackedProjection(Projection):
     def plus(self, x: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
         return self._binary(x, term, "add")
 
-    def weight(self, dtype: torch.dtype) -> torch.Tensor:
-        """A copy (O, I) as it was before it was packed."""
-        weight: torch.Tensor = self._weight.to_dense(dtype)
-        return weight
-
     def _pointwise(self, x: torch.Tensor, then: str) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, then, [], "")
         return result
@@ -80,32 +75,25 @@ class PackedProjection(Projection):
         return result
 
 
-class WidenedProjection(Projection):
-    """A packed 16-bit weight: few rows as it is, many in float32, for a CPU whose float32 is faster (`widens`)."""
+class NativeProjection(Projection):
+    """A bfloat16 weight as `native.cpp` reads it: at memory's rate for few rows, and multiplied in float32."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, many_rows: int = MANY_ROWS) -> None:
-        self._packed = PackedProjection(weight, bias)
-        self._bias = None if bias is None else bias.float()
-        self._many_rows = many_rows
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, native: Native) -> None:
+        """`weight` (O, I), I even."""
+        self._packed, self._bias, self._size = native.pack(weight), bias, len(weight)
+        self._native = native
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._widened(x).to(x.dtype) if self._is_wide(x) else self._packed(x)
+        return self._native.linear(self._packed, x, self._size, bias=self._bias)
 
     def silu(self, x: torch.Tensor) -> torch.Tensor:
-        return F.silu(self._widened(x), inplace=True).to(x.dtype) if self._is_wide(x) else self._packed.silu(x)
+        return self._native.linear(self._packed, x, self._size, bias=self._bias, silu=True)
 
     def times(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        return self._widened(x).mul_(factor).to(x.dtype) if self._is_wide(x) else self._packed.times(x, factor)
+        return self._native.linear(self._packed, x, self._size, bias=self._bias, factor=factor)
 
     def plus(self, x: torch.Tensor, term: torch.Tensor) -> torch.Tensor:
-        return self._widened(x).add_(term).to(x.dtype) if self._is_wide(x) else self._packed.plus(x, term)
-
-    def _is_wide(self, x: torch.Tensor) -> bool:
-        return len(x) >= self._many_rows
-
-    def _widened(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 (T, O), a tensor of its own."""
-        return F.linear(x.float(), self._packed.weight(torch.float32), self._bias)
+        return self._native.linear(self._packed, x, self._size, bias=self._bias, term=term)
 
 
 class SummedProjection(Projection):
@@ -137,7 +125,8 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
     """The fastest kind for a weight (O, I) of this dtype on this device."""
-    if not can_pack(weight.device, weight.dtype):
-        return DenseProjection(weight, bias)
-    kind = WidenedProjection if widens(weight.device, weight.dtype) else PackedProjection
+    native = native_for(weight.device, weight.dtype)
+    if native is not None and weight.shape[1] % 2 == 0:
+        return NativeProjection(weight, bias, native)
+    kind = PackedProjection if can_pack(weight.device, weight.dtype) else DenseProjection
     return kind(weight, bias)

@@ -64,18 +64,22 @@ class SdpaAttention(AttentionKernel[SdpaLayout]):
     def lay_out(self, context: PagedContext, page_size: int) -> SdpaLayout:
         starts = list(accumulate(context.query_counts, initial=0))
         tables = context.page_tables.long()
-        is_single = [count == 1 for count in context.query_counts]
         singles = sorted(
-            (index for index, single in enumerate(is_single) if single), key=lambda index: context.context_counts[index]
+            (index for index, count in enumerate(context.query_counts) if count == 1),
+            key=lambda index: context.context_counts[index],
         )
+        groups = _similar(singles, context, page_size)
         return SdpaLayout(
-            [_singles(group, starts, context, tables, page_size) for group in _similar(singles, context, page_size)],
-            [
-                _chunk(index, starts[index], context, tables, page_size)
-                for index, single in enumerate(is_single)
-                if not single
-            ],
+            [_singles(group, starts, context, tables, page_size) for group in groups],
+            self.lay_out_chunks(context, page_size).chunks,
         )
+
+    def lay_out_chunks(self, context: PagedContext, page_size: int) -> SdpaLayout:
+        """Without the single tokens: their rows of the output are left as they come."""
+        starts = list(accumulate(context.query_counts, initial=0))
+        tables = context.page_tables.long()
+        chunks = (index for index, count in enumerate(context.query_counts) if count > 1)
+        return SdpaLayout([], [_chunk(index, starts[index], context, tables, page_size) for index in chunks])
 
     def attend(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: SdpaLayout, scaling: float

@@ -1,7 +1,6 @@
-"""Whether this CPU multiplies large 16-bit matrices faster once they are widened to float32.
+"""Whether this CPU multiplies 16-bit matrices faster once they are widened to float32.
 
-AVX-512's bfloat16 instructions run at half the rate of float32's on some processors, and others have none. Few rows are
-bound by memory, where 16 bits win everywhere; many rows, as in a prompt, are bound by arithmetic.
+AVX-512's bfloat16 instructions run at half the rate of float32's on some processors, and others have none.
 """
 
 import logging
@@ -12,10 +11,8 @@ import torch
 from torch.nn import functional as F
 
 log = logging.getLogger(__name__)
-MANY_ROWS = 256
-"""From so many rows on, widening a weight for one call costs less than the faster product brings."""
 _LEAST_GAIN = 1.3
-"""Widening takes up to a fifth of a call; and no processor is near this, to be judged another way at each start."""
+"""Widening has its price; and no processor is near this, to be judged another way at each start."""
 _ROWS, _WIDTH = 256, 1024
 
 

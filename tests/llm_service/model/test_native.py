@@ -1,0 +1,185 @@
+"""The compiled kernels equal PyTorch in float32, rounded once, for every vector width this processor has."""
+
+import logging
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from llm_service.model import native as module
+from llm_service.model.attention import PagedContext
+from llm_service.model.native import Native, NativeUnsupported, compile_native, native_for
+from llm_service.model.native_attention import NativeAttention
+from llm_service.model.sdpa import SdpaAttention
+from llm_service.model.widening import widens
+
+CPU = torch.device("cpu")
+TARGETS = ["native", "x86-64-v3", "x86-64"] if platform.machine() == "x86_64" else ["native"]
+ROUNDING = 2**-8
+"""Relative, of one bfloat16."""
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def native(request: pytest.FixtureRequest) -> Native:
+    if request.param == "x86-64-v3" and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("no AVX2")
+    return compile_native(request.param)
+
+
+def assert_rounded(result: torch.Tensor, exact: torch.Tensor) -> None:
+    """Within one rounding, and what another order of the sum makes."""
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), exact, atol=1e-5, rtol=2 * ROUNDING)
+
+
+def randn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape).bfloat16()
+
+
+@given(rows=st.integers(0, 40), pairs=st.integers(1, 40), outputs=st.integers(1, 100), seed=st.integers(0, 1 << 30))
+def test_linear_equals_float32(native: Native, rows: int, pairs: int, outputs: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    x, weight, bias = randn(rows, 2 * pairs), randn(outputs, 2 * pairs), randn(outputs)
+    factor, term = randn(rows, outputs), randn(rows, outputs)
+    packed = native.pack(weight)
+    exact = x.float() @ weight.float().T
+    assert_rounded(native.linear(packed, x, outputs), exact)
+    assert_rounded(native.linear(packed, x, outputs, bias=bias), exact + bias)
+    assert_rounded(native.linear(packed, x, outputs, silu=True), F.silu(exact))
+    assert_rounded(native.linear(packed, x, outputs, factor=factor), exact * factor)
+    assert_rounded(native.linear(packed, x, outputs, bias=bias, term=term), exact + bias + term)
+
+
+def test_silu_holds_at_the_ends_of_the_range(native: Native) -> None:
+    x = torch.tensor([[v, 0.0] for v in (-3e38, -1e4, -88.5, -87.0, -20.0, -1e-30, 0.0, 1e-30, 20.0, 88.5, 3e38)])
+    weight = torch.tensor([[1.0, 0.0]]).bfloat16()
+    result = native.linear(native.pack(weight), x.bfloat16(), 1, silu=True)
+    torch.testing.assert_close(result.float(), F.silu(x.bfloat16().float()[:, :1]), atol=1e-30, rtol=2 * ROUNDING)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_row_that_is_not_finite_spoils_itself_alone(native: Native, bad: float) -> None:
+    x, weight = randn(14, 64), randn(50, 64)
+    expected = native.linear(native.pack(weight), x, 50)
+    x[3, 7] = bad
+    result = native.linear(native.pack(weight), x, 50)
+    assert not result[3].isfinite().any()
+    others = [row for row in range(14) if row != 3]
+    assert torch.equal(result[others], expected[others])
+
+
+def test_a_row_is_the_same_to_the_bit_alone_in_any_batch_and_on_any_number_of_threads(native: Native) -> None:
+    x, weight, norm = randn(70, 96), randn(130, 96), randn(96)
+    packed = native.pack(weight)
+    whole, normed = native.linear(packed, x, 130, silu=True), native.rms_norm(x, norm, 1e-6)
+    for rows in (slice(0, 1), slice(3, 10), slice(5, 38), slice(69, 70)):
+        assert torch.equal(native.linear(packed, x[rows], 130, silu=True), whole[rows])
+        assert torch.equal(native.rms_norm(x[rows], norm, 1e-6), normed[rows])
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert torch.equal(native.linear(packed, x, 130, silu=True), whole)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@given(rows=st.integers(1, 40), width=st.integers(1, 100), seed=st.integers(0, 1 << 30))
+def test_norms_equal_float32(native: Native, rows: int, width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    x, weight = randn(rows, 3, width), randn(width)
+    assert_rounded(native.rms_norm(x, weight, 1e-6), F.rms_norm(x.float(), (width,), weight.float(), 1e-6))
+
+
+@given(
+    contexts=st.lists(st.integers(1, 600), min_size=1, max_size=4),
+    groups=st.integers(1, 3),
+    shared=st.integers(1, 18),
+    head_dim=st.sampled_from([8, 12, 64, 80]),
+    seed=st.integers(0, 1 << 30),
+)
+def test_attention_equals_float32(
+    native: Native, contexts: list[int], groups: int, shared: int, head_dim: int, seed: int
+) -> None:
+    """Pages lie anywhere, and what is not context is NaN."""
+    torch.manual_seed(seed)
+    tables, (keys, values) = pages_of(contexts, groups, head_dim)
+    query = randn(len(contexts), groups * shared, head_dim) * 3
+    result = native.attend(query, keys, values, tables, torch.tensor(contexts), head_dim**-0.5)
+    for index, count in enumerate(contexts):
+        own_keys, own_values = (
+            stored[tables[index].long()].flatten(0, 1)[:count].float().repeat_interleave(shared, 1)
+            for stored in (keys, values)
+        )
+        scores = torch.einsum("hd,thd->ht", query[index].float(), own_keys) * head_dim**-0.5
+        exact = torch.einsum("ht,thd->hd", scores.softmax(-1), own_values)
+        torch.testing.assert_close(result[index].float(), exact, atol=1e-4, rtol=2 * ROUNDING)
+        alone = native.attend(query[[index]], keys, values, tables[[index]], torch.tensor([count]), head_dim**-0.5)
+        assert torch.equal(alone[0], result[index])
+
+
+def pages_of(contexts: list[int], groups: int, head_dim: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Tables, keys and values of contexts over pages of 16 tokens in no order."""
+    counts = [-(-count // 16) for count in contexts]
+    order = iter(torch.randperm(sum(counts)).tolist())
+    tables = torch.zeros(len(contexts), max(counts), dtype=torch.int32)
+    stored = [torch.full((sum(counts), 16, groups, head_dim), torch.nan).bfloat16() for _ in range(2)]
+    for index, count in enumerate(contexts):
+        for start in range(0, count, 16):
+            page = tables[index, start // 16] = next(order)
+            for pages in stored:
+                pages[int(page), : count - start] = torch.randn_like(pages[0, : count - start])
+    return tables, stored
+
+
+def test_large_scores_do_not_overflow(native: Native) -> None:
+    tables, (keys, values) = pages_of([300], 2, 64)
+    query = randn(1, 4, 64) * 1e4
+    result = native.attend(query, keys, values, tables, torch.tensor([300]), 1.0)
+    layout = PagedContext(torch.empty(0, dtype=torch.int64), [1], [300], tables)
+    sdpa = SdpaAttention()
+    exact = sdpa.attend(query.float(), keys.float(), values.float(), sdpa.lay_out(layout, 16), 1.0)
+    assert_rounded(result, exact)
+
+
+def test_single_tokens_and_chunks_share_a_step(native: Native) -> None:
+    query_counts, contexts = [1, 20, 1, 1, 7], [40, 20, 1, 300, 90]
+    tables, (keys, values) = pages_of(contexts, 2, 64)
+    query = randn(sum(query_counts), 14, 64)
+    context = PagedContext(torch.empty(0, dtype=torch.int64), query_counts, contexts, tables)
+    kernel, sdpa = NativeAttention(native), SdpaAttention()
+    result = kernel.attend(query, keys, values, kernel.lay_out(context, 16), 0.125)
+    exact = sdpa.attend(query.float(), keys.float(), values.float(), sdpa.lay_out(context, 16), 0.125)
+    torch.testing.assert_close(result.float(), exact, atol=1e-4, rtol=2 * ROUNDING)
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/compiler", "false", "sh -c 'exit 3' --"])
+def test_without_a_compiler_pytorch_computes_and_the_log_says_so(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    with pytest.raises(NativeUnsupported, match=r"compiler|failed"):
+        compile_native()
+    monkeypatch.setattr(module, "widens", lambda device, dtype: True)
+    module._load.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert native_for(CPU, torch.bfloat16) is None
+        assert "PyTorch's kernels" in caplog.text
+    finally:
+        module._load.cache_clear()
+
+
+def test_a_library_that_does_not_load_is_said(tmp_path: Path) -> None:
+    (tmp_path / "broken.so").write_bytes(b"not a library")
+    with pytest.raises(NativeUnsupported, match="cannot be loaded"):
+        Native(tmp_path / "broken.so")
+
+
+def test_they_are_taken_where_they_are_of_use() -> None:
+    assert native_for(CPU, torch.float32) is None
+    assert native_for(torch.device("cuda:0"), torch.bfloat16) is None
+    assert (native_for(CPU, torch.bfloat16) is not None) == widens(CPU, torch.bfloat16)
