@@ -31,10 +31,11 @@ class LlmSettings(PeerSettings, ModelSettings):
     """CPU threads of the model, or of each of its processes; 0 leaves it to PyTorch."""
     cache_bytes: int = 1 << 30
     """Memory for keys and values, on each GPU."""
-    attention: Literal["auto", "sdpa", "flash"] = "auto"
-    """auto (flash-attn where it is installed and runs, else sdpa), sdpa (PyTorch's) or flash; vllm has its own."""
+    attention: Literal["auto", "flash", "native", "sdpa"] = "auto"
+    """flash (flash-attn), native (this package's, for a CPU in bfloat16), sdpa (PyTorch's), or auto: the first of them
+    that runs; vllm has its own."""
     page_size: int = 0
-    """Tokens of one page of the cache; 0: 16 with sdpa, 256 with flash (of which it is a multiple), vllm's choice."""
+    """Tokens of one page of the cache; 0: 256 with flash (of which it is a multiple), else 16; vllm has its choice."""
     tokens_per_step: int = 512
     """Most tokens of one step: larger is faster for long prompts, smaller is smoother for those that decode."""
     max_running: int = 64

@@ -20,7 +20,9 @@ constexpr int MOST_ROWS = 4;  // 8 of 16
 constexpr long PANEL = 2 * L;  // output features computed side by side
 constexpr long AHEAD = 16384;  // bytes of weights to prefetch: left to itself, hardware reaches 0.7 of the bandwidth
 constexpr long ROWS_FOR_THREADS = 16;
-constexpr long SPLIT = 128;    // tokens of a context that one thread attends to at a time
+constexpr long SPLIT = 128;  // tokens of a context in one softmax
+constexpr int ABREAST = 8;  // of them scored side by side: sums that do not wait for each other
+constexpr long ROWS_AT_ONCE = 64;  // of scores: so, to widen a split's keys and values is a tenth of the work on them
 
 typedef float Floats __attribute__((vector_size(4 * L)));
 typedef uint32_t Words __attribute__((vector_size(4 * L)));
@@ -73,7 +75,7 @@ static inline float widen(Bf16 value) {
   return wide;
 }
 
-static inline Floats exponential(Floats of) {  // relative error 2e-7; below -87 it is 0 in all but name
+static inline Floats exponential(Floats of) {  // relative error 2e-7; 0 below -87
   Floats x = of < -87.0f ? Floats{} - 87.0f : of;
   x = x > 88.0f ? Floats{} + 88.0f : x;
   Floats scaled = x * 1.44269504f;
@@ -86,7 +88,8 @@ static inline Floats exponential(Floats of) {  // relative error 2e-7; below -87
   sum = sum * rest + 1.6666665459e-1f;
   sum = sum * rest + 5.0000001201e-1f;
   sum = sum * rest * rest + rest + 1.0f;
-  return of > 88.0f ? Floats{} + INFINITY : sum * (Floats)((power + 127) << 23);
+  const Floats result = sum * (Floats)((power + 127) << 23);
+  return of > 88.0f ? Floats{} + INFINITY : of < -87.0f ? Floats{} : result;
 }
 
 // A linear map. Its weight lies in panels of PANEL outputs, padded with zeros: (panels, I / 2, PANEL, 2).
@@ -179,125 +182,192 @@ static void rms_norm(const Bf16* x, const Bf16* weight, Bf16* y, float eps, long
   for (long row = 0; row < rows; row++) norm(row);
 }
 
-// Attention of one token each of several sequences, over pages (N, P, G, D). Query heads that share keys go together, one
-// in each lane. A context is cut into splits, which threads share; their results are joined by their largest scores.
+// Causal attention over pages (N, P, G, D). Lanes are rows of scores: every query head that shares keys, of every query.
+//
+// A context is cut into splits, each with a softmax of its own; they are folded in order, whoever computed them. So a row
+// is the same to the bit whether it comes alone, as when decoding, or among others, as in a prompt.
 
 struct Attention {
-  const Bf16 *query, *keys, *values;  // query (S, H, D)
-  Bf16* output;                       // (S, H, D)
+  const Bf16 *query, *keys, *values;  // query (T, H, D)
+  Bf16* output;                       // (T, H, D)
   const int32_t* tables;              // (S, W): pages of each sequence
-  const int64_t* counts;              // (S,): tokens of its context
+  const int64_t* query_counts;        // (S,), T in sum: each sequence's last tokens
+  const int64_t* context_counts;      // (S,)
   long sequences, heads, groups, head_dim, page_size, width;
   float scaling;
 
   long padded_dim() const { return (head_dim + L - 1) / L * L; }
+  long shared() const { return heads / groups; }
 };
 
-struct Split {  // up to L heads of one group of one sequence, over up to SPLIT tokens
-  long sequence, group, head, heads, first, last;
-  float* sums;  // (L, padded D), then of each lane the largest score and the sum of weights
+struct Rows {  // up to ROWS_AT_ONCE rows of one sequence and group
+  long sequence, start, group, first, count;  // start: of the sequence's queries; rows are numbered query * shared + head
+
+  long vectors() const { return (count + L - 1) / L; }
+  long head_of(const Attention& a, long row) const { return group * a.shared() + (first + row) % a.shared(); }
+  long query_of(const Attention& a, long row) const { return (first + row) / a.shared(); }
+  long context_of(const Attention& a, long row) const {
+    return a.context_counts[sequence] - a.query_counts[sequence] + query_of(a, row) + 1;
+  }
+  long place_of(const Attention& a, long row) const {
+    return ((start + query_of(a, row)) * a.heads + head_of(a, row)) * a.head_dim;
+  }
 };
 
-template <int H>
-static void add_values(long heads, const float (*weights)[L], const float* values, long count, float* sums, long dim) {
-  if constexpr (H > 1)
-    if (heads < H) return add_values<H - 1>(heads, weights, values, count, sums, dim);
+struct Softmax {  // of L rows, over what was folded into it
+  float *largest, *total, *sums;  // (L,) of scores; (L,) of weights; (L, padded D) of values times weights
+
+  Softmax(float* memory) : largest(memory), total(memory + L), sums(memory + 2 * L) {}
+  static long size(long dim) { return (2 + dim) * L; }
+
+  void clear(long dim) {
+    store(largest, Floats{} - INFINITY);
+    std::fill(total, total + (1 + dim) * L, 0.0f);
+  }
+
+  void fold(const Softmax& next, long rows, long dim) {
+    const Floats own = load(largest), other = load(next.largest), most = other > own ? other : own;
+    const Floats keep = exponential(own - most), take = exponential(other - most);
+    for (long row = 0; row < rows; row++)
+      for (long d = row * dim; d < (row + 1) * dim; d += L)
+        store(sums + d, load(sums + d) * keep[row] + load(next.sums + d) * take[row]);
+    store(total, load(total) * keep + load(next.total) * take);
+    store(largest, most);
+  }
+};
+
+template <int R>
+static void add_values(long rows, const float (*weights)[L], const float* values, long count, float* sums, long dim) {
+  if constexpr (R > 1)
+    if (rows < R) return add_values<R - 1>(rows, weights, values, count, sums, dim);
   for (long d = 0; d < dim; d += L) {
-    Floats sum[H] = {};
+    Floats sum[R] = {};
     for (long t = 0; t < count; t++) {
       const Floats value = load(values + t * dim + d);
 #pragma GCC unroll 16
-      for (int head = 0; head < H; head++) sum[head] += value * weights[t][head];
+      for (int row = 0; row < R; row++) sum[row] += value * weights[t][row];
     }
-    for (int head = 0; head < H; head++) store(sums + head * dim + d, sum[head]);
+    for (int row = 0; row < R; row++) store(sums + row * dim + d, sum[row]);
   }
 }
 
-static void attend_split(const Attention& a, const Split& split) {
-  const long dim = a.padded_dim(), count = split.last - split.first;
-  static thread_local std::vector<Floats> scratch;
-  scratch.assign(dim + SPLIT * dim / L, Floats{});
-  float *query = (float*)scratch.data(), *rows = query + dim * L;  // (padded D, L); (SPLIT, padded D): keys, then values
+// One split for L rows: query (padded D, L), keys and values (SPLIT, padded D); `first` is the split's first token.
+static void attend_split(const float* query, const float* keys, const float* values, Ints contexts, long rows, long first,
+                         long count, long dim, const Softmax& result) {
   alignas(64) float weights[SPLIT][L];
-  const Bf16* own_query = a.query + (split.sequence * a.heads + split.head) * a.head_dim;
-  for (long lane = 0; lane < split.heads; lane++)
-    for (long d = 0; d < a.head_dim; d++) query[d * L + lane] = widen(own_query[lane * a.head_dim + d]) * a.scaling;
-  long places[SPLIT];
-  const int32_t* table = a.tables + split.sequence * a.width;
-  for (long t = 0; t < count; t++) {
-    const long token = split.first + t, place = table[token / a.page_size] * a.page_size + token % a.page_size;
-    places[t] = (place * a.groups + split.group) * a.head_dim;
-    for (long d = 0; d < a.head_dim; d += 32) {
-      __builtin_prefetch(a.keys + places[t] + d);
-      __builtin_prefetch(a.values + places[t] + d, 0, 1);
-    }
-  }
-  const auto widen_rows = [&](const Bf16* stored) {
-    for (long t = 0; t < count; t++)
-      for (long d = 0; d < dim; d += L) store(rows + t * dim + d, load(stored + places[t] + d, a.head_dim - d));
-  };
-  widen_rows(a.keys);
   Floats largest = Floats{} - INFINITY, total = {};
-  for (long t = 0; t < count; t += 4) {
-    Floats score[4] = {};
+  for (long t = 0; t < count; t += ABREAST) {
+    Floats score[ABREAST] = {};
     for (long d = 0; d < dim; d++)
-      for (int j = 0; j < 4; j++) score[j] += load(query + d * L) * rows[(t + j) * dim + d];
-    for (int j = 0; j < 4 && t + j < count; j++) {
-      largest = score[j] > largest ? score[j] : largest;
-      store(weights[t + j], score[j]);
+#pragma GCC unroll 8
+      for (int j = 0; j < ABREAST; j++) score[j] += load(query + d * L) * keys[(t + j) * dim + d];
+    for (int j = 0; j < ABREAST && t + j < count; j++) {
+      const Floats seen = contexts > (int32_t)(first + t + j) ? score[j] : Floats{} - INFINITY;
+      largest = seen > largest ? seen : largest;
+      store(weights[t + j], seen);
     }
   }
+  const Floats base = largest == -INFINITY ? Floats{} : largest;  // rows that see nothing of this split
   for (long t = 0; t < count; t++) {
-    const Floats weight = exponential(load(weights[t]) - largest);
+    const Floats weight = exponential(load(weights[t]) - base);
     store(weights[t], weight);
     total += weight;
   }
-  widen_rows(a.values);
-  add_values<L>(split.heads, weights, rows, count, split.sums, dim);
-  store(split.sums + L * dim, largest), store(split.sums + L * dim + L, total);
+  add_values<L>(rows, weights, values, count, result.sums, dim);
+  store(result.largest, largest), store(result.total, total);
 }
 
-static void join_splits(const Attention& a, const Split* splits, long count) {  // all of the same heads
+// Some splits of some rows, into a softmax for each L of them, which lie one after the other.
+static void attend_rows(const Attention& a, const Rows& rows, long first, long last, float* results) {
+  const long dim = a.padded_dim(), vectors = rows.vectors();
+  static thread_local std::vector<Floats> scratch;
+  scratch.resize((vectors * L + 2 * SPLIT) * dim / L + Softmax::size(dim) / L);
+  float *query = (float*)scratch.data(), *keys = query + vectors * L * dim, *values = keys + SPLIT * dim;
+  std::fill(query, keys, 0.0f);
+  const Softmax next(values + SPLIT * dim);
+  Ints contexts[ROWS_AT_ONCE / L] = {};
+  for (long v = 0; v < vectors; v++) Softmax(results + v * Softmax::size(dim)).clear(dim);
+  for (long row = 0; row < rows.count; row++) {
+    const Bf16* from = a.query + rows.place_of(a, row);
+    for (long d = 0; d < a.head_dim; d++) query[(row / L * dim + d) * L + row % L] = widen(from[d]) * a.scaling;
+    contexts[row / L][row % L] = rows.context_of(a, row);
+  }
+  const int32_t* table = a.tables + rows.sequence * a.width;
+  for (long start = first; start < last; start += SPLIT) {
+    const long count = std::min(SPLIT, last - start);
+    long places[SPLIT];
+    for (long t = 0; t < count; t++) {
+      const long token = start + t, place = table[token / a.page_size] * a.page_size + token % a.page_size;
+      places[t] = (place * a.groups + rows.group) * a.head_dim;
+      for (long d = 0; d < a.head_dim; d += 32) {  // lines of both, before the first is waited for
+        __builtin_prefetch(a.keys + places[t] + d);
+        __builtin_prefetch(a.values + places[t] + d, 0, 1);
+      }
+    }
+    for (long t = 0; t < count; t++)
+      for (long d = 0; d < dim; d += L) {
+        store(keys + t * dim + d, load(a.keys + places[t] + d, a.head_dim - d));
+        store(values + t * dim + d, load(a.values + places[t] + d, a.head_dim - d));
+      }
+    for (long v = 0; v < vectors; v++) {
+      const long own = std::min(L, rows.count - v * L);
+      attend_split(query + v * L * dim, keys, values, contexts[v], own, start, count, dim, next);
+      Softmax(results + v * Softmax::size(dim)).fold(next, own, dim);
+    }
+  }
+}
+
+static void finish(const Attention& a, const Rows& rows, float* results) {
   const long dim = a.padded_dim();
-  std::vector<float> shares(count);
-  for (long lane = 0; lane < splits->heads; lane++) {
-    float largest = -INFINITY, total = 0;
-    for (long s = 0; s < count; s++) largest = std::max(largest, splits[s].sums[L * dim + lane]);
-    for (long s = 0; s < count; s++) {
-      shares[s] = std::exp(splits[s].sums[L * dim + lane] - largest);
-      total += shares[s] * splits[s].sums[L * dim + L + lane];
-    }
-    Bf16* to = a.output + (splits->sequence * a.heads + splits->head + lane) * a.head_dim;
-    for (long d = 0; d < a.head_dim; d += L) {
-      Floats sum = {};
-      for (long s = 0; s < count; s++) sum += load(splits[s].sums + lane * dim + d) * (shares[s] / total);
-      store(to + d, sum, a.head_dim - d);
-    }
+  for (long row = 0; row < rows.count; row++) {
+    const Softmax result(results + row / L * Softmax::size(dim));
+    Bf16* to = a.output + rows.place_of(a, row);
+    for (long d = 0; d < a.head_dim; d += L)
+      store(to + d, load(result.sums + row % L * dim + d) / result.total[row % L], a.head_dim - d);
   }
 }
 
 static void attend(const Attention& a) {
-  const long shared = a.heads / a.groups, floats = L * a.padded_dim() + 2 * L;
-  std::vector<Split> splits;
-  std::vector<long> starts;  // of the splits to be joined
-  for (long sequence = 0; sequence < a.sequences; sequence++)
-    for (long head = 0, heads; head < a.heads; head += heads) {
-      heads = std::min(L, shared - head % shared);
-      starts.push_back(splits.size());
-      for (long first = 0, count = a.counts[sequence]; first < count; first += SPLIT)
-        splits.push_back({sequence, head / shared, head, heads, first, std::min(first + SPLIT, count), nullptr});
+  struct Part {  // the splits from one token to another, for some rows
+    Rows rows;
+    long first, last;
+    float* results;
+  };
+  std::vector<Part> parts;
+  std::vector<long> starts;  // of each rows' parts
+  for (long sequence = 0, start = 0; sequence < a.sequences; start += a.query_counts[sequence++])
+    for (long group = 0; group < a.groups; group++) {
+      const long count = a.query_counts[sequence] * a.shared();
+      for (long first = 0; first < count; first += ROWS_AT_ONCE) {
+        const Rows rows = {sequence, start, group, first, std::min(ROWS_AT_ONCE, count - first)};
+        const long context = rows.context_of(a, rows.count - 1);
+        const long tokens = a.query_counts[sequence] == 1 ? SPLIT : context;  // few rows: threads share their splits
+        starts.push_back(parts.size());
+        for (long token = 0; token < context; token += tokens)
+          parts.push_back({rows, token, std::min(token + tokens, context), nullptr});
+      }
     }
-  const long joined = starts.size(), split_count = splits.size();
-  starts.push_back(split_count);
-  static thread_local std::vector<float> results;
-  results.resize(split_count * floats);
-  for (long i = 0; i < split_count; i++) splits[i].sums = results.data() + i * floats;
+  const long rows_count = starts.size(), part_count = parts.size(), size = Softmax::size(a.padded_dim());
+  starts.push_back(part_count);
+  long vectors = 0;
+  for (const Part& part : parts) vectors += part.rows.vectors();
+  static thread_local std::vector<Floats> results;
+  results.resize(vectors * size / L);
+  float* free = (float*)results.data();
+  for (Part& part : parts) part.results = free, free += part.rows.vectors() * size;
 #pragma omp parallel
   {
 #pragma omp for schedule(dynamic)
-    for (long i = 0; i < split_count; i++) attend_split(a, splits[i]);
+    for (long i = 0; i < part_count; i++)
+      attend_rows(a, parts[i].rows, parts[i].first, parts[i].last, parts[i].results);
 #pragma omp for schedule(static)
-    for (long i = 0; i < joined; i++) join_splits(a, &splits[starts[i]], starts[i + 1] - starts[i]);
+    for (long i = 0; i < rows_count; i++) {
+      const Part& whole = parts[starts[i]];
+      for (long j = starts[i] + 1; j < starts[i + 1]; j++)
+        for (long v = 0; v < whole.rows.vectors(); v++)
+          Softmax(whole.results + v * size).fold(Softmax(parts[j].results + v * size), L, a.padded_dim());
+      finish(a, whole.rows, whole.results);
+    }
   }
 }
 
@@ -314,8 +384,9 @@ void native_rms_norm(const Bf16* x, const Bf16* weight, Bf16* y, float eps, long
 }
 
 void native_attend(const Bf16* query, const Bf16* keys, const Bf16* values, Bf16* output, const int32_t* tables,
-                   const int64_t* counts, long sequences, long heads, long groups, long head_dim, long page_size, long width,
-                   float scaling) {
-  attend({query, keys, values, output, tables, counts, sequences, heads, groups, head_dim, page_size, width, scaling});
+                   const int64_t* query_counts, const int64_t* context_counts, long sequences, long heads, long groups,
+                   long head_dim, long page_size, long width, float scaling) {
+  attend({query, keys, values, output, tables, query_counts, context_counts, sequences, heads, groups, head_dim, page_size,
+          width, scaling});
 }
 }

@@ -30,7 +30,7 @@ _TARGET_BY_CAPABILITY = {"AVX2": "x86-64-v3", "AVX512": "x86-64-v4"}
 """What PyTorch finds in a processor, and the names that compilers have for such."""
 
 
-class NativeUnsupported(RuntimeError):
+class NativeUnsupported(ValueError):
     """These kernels cannot be had here, and why."""
 
 
@@ -49,7 +49,7 @@ class Native:
         pointer, number = ctypes.c_void_p, ctypes.c_long
         self._linear.argtypes = [pointer] * 6 + [ctypes.c_int] + [number] * 3
         self._rms_norm.argtypes = [pointer] * 3 + [ctypes.c_float] + [number] * 2
-        self._attend.argtypes = [pointer] * 6 + [number] * 6 + [ctypes.c_float]
+        self._attend.argtypes = [pointer] * 7 + [number] * 6 + [ctypes.c_float]
         self._linear.restype = self._rms_norm.restype = self._attend.restype = None
         functions.native_panel.restype = number
         self.panel = int(functions.native_panel())
@@ -94,18 +94,19 @@ class Native:
         keys: torch.Tensor,
         values: torch.Tensor,
         page_tables: torch.Tensor,
+        query_counts: torch.Tensor,
         context_counts: torch.Tensor,
         scaling: float,
     ) -> torch.Tensor:
-        """One token each of S sequences: query (S, H, D) over pages (N, P, G, D) -> (S, H, D).
+        """The last tokens of S sequences: query (T, H, D) over pages (N, P, G, D) -> (T, H, D).
 
-        page_tables int32 (S, most pages), context_counts int64 (S,).
+        page_tables int32 (S, most pages); int64 (S,): query_counts, T in sum, and context_counts.
         """
         query = query.contiguous()
         result = torch.empty_like(query)
-        pointers = (query, keys, values, result, page_tables, context_counts)
+        pointers = (query, keys, values, result, page_tables, query_counts, context_counts)
         self._attend(
-            *map(_address, pointers), *query.shape[:2], keys.shape[2], query.shape[2], keys.shape[1],
+            *map(_address, pointers), len(page_tables), query.shape[1], keys.shape[2], query.shape[2], keys.shape[1],
             page_tables.shape[1], scaling,
         )  # fmt: skip
         return result

@@ -57,29 +57,21 @@ class SdpaLayout:
 class SdpaAttention(AttentionKernel[SdpaLayout]):
     """Plain PyTorch; on a GPU, PyTorch's own fused kernels."""
 
-    def __init__(self, *, widen_chunks: bool = False) -> None:
-        """`widen_chunks`: compute chunks in float32, for a CPU that is faster so (`widens`)."""
-        self._widen_chunks = widen_chunks
-
     def lay_out(self, context: PagedContext, page_size: int) -> SdpaLayout:
         starts = list(accumulate(context.query_counts, initial=0))
         tables = context.page_tables.long()
+        is_single = [count == 1 for count in context.query_counts]
         singles = sorted(
-            (index for index, count in enumerate(context.query_counts) if count == 1),
-            key=lambda index: context.context_counts[index],
+            (index for index, single in enumerate(is_single) if single), key=lambda index: context.context_counts[index]
         )
-        groups = _similar(singles, context, page_size)
         return SdpaLayout(
-            [_singles(group, starts, context, tables, page_size) for group in groups],
-            self.lay_out_chunks(context, page_size).chunks,
+            [_singles(group, starts, context, tables, page_size) for group in _similar(singles, context, page_size)],
+            [
+                _chunk(index, starts[index], context, tables, page_size)
+                for index, single in enumerate(is_single)
+                if not single
+            ],
         )
-
-    def lay_out_chunks(self, context: PagedContext, page_size: int) -> SdpaLayout:
-        """Without the single tokens: their rows of the output are left as they come."""
-        starts = list(accumulate(context.query_counts, initial=0))
-        tables = context.page_tables.long()
-        chunks = (index for index, count in enumerate(context.query_counts) if count > 1)
-        return SdpaLayout([], [_chunk(index, starts[index], context, tables, page_size) for index in chunks])
 
     def attend(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: SdpaLayout, scaling: float
@@ -87,10 +79,9 @@ class SdpaAttention(AttentionKernel[SdpaLayout]):
         output = torch.empty_like(query)
         for singles in layout.singles:
             output[singles.rows] = _attend_singles(query[singles.rows], keys, values, singles, scaling)
-        dtype = torch.float32 if self._widen_chunks else query.dtype
         for chunk in layout.chunks:
             output[chunk.start : chunk.end] = _attend_chunk(
-                query[chunk.start : chunk.end].to(dtype), keys, values, chunk, scaling
+                query[chunk.start : chunk.end], keys, values, chunk, scaling
             )
         return output
 
@@ -156,10 +147,9 @@ def _padded(stored: torch.Tensor, singles: _Singles) -> torch.Tensor:
 def _attend_chunk(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, chunk: _Chunk, scaling: float
 ) -> torch.Tensor:
-    """query (tokens, H, D) -> (tokens, H, D), in the query's dtype."""
+    """query (tokens, H, D) -> (tokens, H, D)."""
     context_keys, context_values = (
-        _gather(stored, chunk.pages[None])[:, : chunk.context_count].transpose(1, 2).to(query.dtype)
-        for stored in (keys, values)
+        _gather(stored, chunk.pages[None])[:, : chunk.context_count].transpose(1, 2) for stored in (keys, values)
     )
     output = scaled_dot_product_attention(
         query.transpose(0, 1)[None],

@@ -51,7 +51,7 @@ def documented_varlen_attention(
     return torch.cat(outputs)
 
 
-KERNELS = [SdpaAttention(), SdpaAttention(widen_chunks=True), FlashAttention(documented_varlen_attention)]
+KERNELS = [SdpaAttention(), FlashAttention(documented_varlen_attention)]
 
 
 def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

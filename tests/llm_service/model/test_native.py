@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from llm_service.model import native as module
-from llm_service.model.attention import PagedContext
 from llm_service.model.native import Native, NativeUnsupported, compile_native, native_for
-from llm_service.model.native_attention import NativeAttention
-from llm_service.model.sdpa import SdpaAttention
 from llm_service.model.widening import widens
 
 CPU = torch.device("cpu")
@@ -94,31 +91,51 @@ def test_norms_equal_float32(native: Native, rows: int, width: int, seed: int) -
     assert_rounded(native.rms_norm(x, weight, 1e-6), F.rms_norm(x.float(), (width,), weight.float(), 1e-6))
 
 
+SEQUENCES = st.lists(
+    st.integers(1, 400).flatmap(lambda context: st.tuples(st.integers(1, min(context, 40)), st.just(context))),
+    min_size=1,
+    max_size=4,
+)
+"""(queries, context) of each: decoding, chunks and whole prompts."""
+
+
 @given(
-    contexts=st.lists(st.integers(1, 600), min_size=1, max_size=4),
+    sequences=SEQUENCES,
     groups=st.integers(1, 3),
     shared=st.integers(1, 18),
     head_dim=st.sampled_from([8, 12, 64, 80]),
     seed=st.integers(0, 1 << 30),
 )
-def test_attention_equals_float32(
-    native: Native, contexts: list[int], groups: int, shared: int, head_dim: int, seed: int
+def test_attention_equals_float32_and_is_the_same_alone(
+    native: Native, sequences: list[tuple[int, int]], groups: int, shared: int, head_dim: int, seed: int
 ) -> None:
-    """Pages lie anywhere, and what is not context is NaN."""
+    """Pages lie anywhere, what is not context is NaN, and every query alone gives the same bits."""
     torch.manual_seed(seed)
+    query_counts, contexts = [list(counts) for counts in zip(*sequences, strict=True)]
     tables, (keys, values) = pages_of(contexts, groups, head_dim)
-    query = randn(len(contexts), groups * shared, head_dim) * 3
-    result = native.attend(query, keys, values, tables, torch.tensor(contexts), head_dim**-0.5)
-    for index, count in enumerate(contexts):
-        own_keys, own_values = (
-            stored[tables[index].long()].flatten(0, 1)[:count].float().repeat_interleave(shared, 1)
-            for stored in (keys, values)
-        )
-        scores = torch.einsum("hd,thd->ht", query[index].float(), own_keys) * head_dim**-0.5
-        exact = torch.einsum("ht,thd->hd", scores.softmax(-1), own_values)
-        torch.testing.assert_close(result[index].float(), exact, atol=1e-4, rtol=2 * ROUNDING)
-        alone = native.attend(query[[index]], keys, values, tables[[index]], torch.tensor([count]), head_dim**-0.5)
-        assert torch.equal(alone[0], result[index])
+    query, scaling = randn(sum(query_counts), groups * shared, head_dim) * 3, head_dim**-0.5
+    result = native.attend(query, keys, values, tables, torch.tensor(query_counts), torch.tensor(contexts), scaling)
+    row = 0
+    for table, query_count, context in zip(tables, query_counts, contexts, strict=True):
+        for count in range(context - query_count + 1, context + 1):
+            exact = attended(query[row], keys, values, table, count, scaling)
+            torch.testing.assert_close(result[row].float(), exact, atol=1e-4, rtol=2 * ROUNDING)
+            one = torch.tensor([1])
+            alone = native.attend(query[[row]], keys, values, table[None], one, torch.tensor([count]), scaling)
+            assert torch.equal(alone[0], result[row])
+            row += 1
+
+
+def attended(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor, count: int, scaling: float
+) -> torch.Tensor:
+    """query (H, D) over the first `count` tokens of one table, in float32."""
+    own_keys, own_values = (
+        stored[table.long()].flatten(0, 1)[:count].float().repeat_interleave(len(query) // stored.shape[2], 1)
+        for stored in (keys, values)
+    )
+    scores = torch.einsum("hd,thd->ht", query.float(), own_keys) * scaling
+    return torch.einsum("ht,thd->hd", scores.softmax(-1), own_values)
 
 
 def pages_of(contexts: list[int], groups: int, head_dim: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -137,23 +154,22 @@ def pages_of(contexts: list[int], groups: int, head_dim: int) -> tuple[torch.Ten
 
 def test_large_scores_do_not_overflow(native: Native) -> None:
     tables, (keys, values) = pages_of([300], 2, 64)
-    query = randn(1, 4, 64) * 1e4
-    result = native.attend(query, keys, values, tables, torch.tensor([300]), 1.0)
-    layout = PagedContext(torch.empty(0, dtype=torch.int64), [1], [300], tables)
-    sdpa = SdpaAttention()
-    exact = sdpa.attend(query.float(), keys.float(), values.float(), sdpa.lay_out(layout, 16), 1.0)
-    assert_rounded(result, exact)
+    query = randn(2, 4, 64) * 1e4
+    result = native.attend(query, keys, values, tables, torch.tensor([2]), torch.tensor([300]), 1.0)
+    for row, count in enumerate((299, 300)):
+        assert_rounded(result[row], attended(query[row], keys, values, tables[0], count, 1.0))
 
 
-def test_single_tokens_and_chunks_share_a_step(native: Native) -> None:
-    query_counts, contexts = [1, 20, 1, 1, 7], [40, 20, 1, 300, 90]
-    tables, (keys, values) = pages_of(contexts, 2, 64)
-    query = randn(sum(query_counts), 14, 64)
-    context = PagedContext(torch.empty(0, dtype=torch.int64), query_counts, contexts, tables)
-    kernel, sdpa = NativeAttention(native), SdpaAttention()
-    result = kernel.attend(query, keys, values, kernel.lay_out(context, 16), 0.125)
-    exact = sdpa.attend(query.float(), keys.float(), values.float(), sdpa.lay_out(context, 16), 0.125)
-    torch.testing.assert_close(result.float(), exact, atol=1e-4, rtol=2 * ROUNDING)
+def test_a_query_that_is_not_finite_spoils_its_head_alone(native: Native) -> None:
+    tables, (keys, values) = pages_of([150], 2, 64)
+    query = randn(20, 4, 64)
+    counts = torch.tensor([20]), torch.tensor([150])
+    expected = native.attend(query, keys, values, tables, *counts, 0.125)
+    query[7, 2, 5] = torch.nan
+    result = native.attend(query, keys, values, tables, *counts, 0.125)
+    assert result[7, 2].isnan().all()
+    result[7, 2] = expected[7, 2]
+    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false", "sh -c 'exit 3' --"])
