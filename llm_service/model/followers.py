@@ -54,7 +54,7 @@ class Followers:
 
         Raises FollowerDied, and ValueError for a model that cannot be loaded.
         """
-        progress = LoadingLog("language model")
+        options, progress = options.resolved(), LoadingLog("language model")
         if size == 1:
             return cls(), options.load(Ranks(), progress)
         options.check(Ranks(0, size))

@@ -1,6 +1,7 @@
 """How a model is to be run: what every rank of it must know. Plain data, so that it can be handed to a process."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,11 +10,13 @@ import torch
 from llm_service.model.kernels import KernelName, choose_kernel
 from llm_service.model.language import LanguageModel
 from llm_service.model.loading import Progress, empty_decoder, load_language_model
+from llm_service.model.native import native_for
 from llm_service.model.quantised import Int8Projection
 from llm_service.model.ranks import Ranks
 from shared.checkpoint import Checkpoint
 from shared.model_config import ModelConfig
 
+log = logging.getLogger(__name__)
 WeightsName = Literal["stored", "int8"]
 
 
@@ -34,6 +37,7 @@ class ModelOptions:
     device: str
     """cpu or cuda, where each rank takes the GPU of its number, or one GPU by number."""
     dtype: str
+    """Of PyTorch, or auto: on a CPU bfloat16 where it has this package's kernels, else float32."""
     weights: WeightsName
     attention: KernelName
     page_size: int
@@ -43,6 +47,16 @@ class ModelOptions:
     """0: those of the trained window."""
     threads: int
     """Of each rank; 0: PyTorch's choice, shared between ranks."""
+
+    def resolved(self) -> "ModelOptions":
+        """With a dtype that is not auto. In the thread that will compute, before there are other ranks."""
+        if self.dtype != "auto":
+            return self
+        device = self.rank_device(0)
+        is_fast = device.type == "cuda" or native_for(device, torch.bfloat16) is not None
+        dtype = "bfloat16" if is_fast else "float32"
+        log.info("chose a dtype", extra={"dtype": dtype})
+        return replace(self, dtype=dtype)
 
     def check(self, ranks: Ranks) -> None:
         """Raises what `load` would, as far as it can be known without reading weights."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from gateway import health
 from gateway.client import ChatClient, Delta, Event, Finished, Image, Started, user
 from shared.errors import BackendUnavailable, Draining, MediaExpired, QueueFull
 from tests.gateway.conftest import gateway_serving
@@ -101,7 +102,10 @@ async def test_a_replica_that_dies_costs_no_reply(vision: FakeVision) -> None:
                 assert isinstance(events[-1], Finished)
 
 
-async def test_a_failing_replica_gets_no_calls_until_it_is_checked(fleet: Fleet, client: ChatClient) -> None:
+async def test_a_failing_replica_gets_no_calls_until_it_is_checked(
+    fleet: Fleet, client: ChatClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_FIRST_EJECTION_SECONDS", 6.0)  # longer than the 24 calls take
     bad, good = fleet.llms
     bad.failures = [Draining("going")] * 3
     for name in range(24):
@@ -114,7 +118,7 @@ async def test_a_failing_replica_gets_no_calls_until_it_is_checked(fleet: Fleet,
         while len(bad.requests) < 2:
             await chat(client, f"conversation {len(bad.requests) + len(good.requests)}")
 
-    await asyncio.wait_for(comes_back(), 10)
+    await asyncio.wait_for(comes_back(), 20)
 
 
 async def test_when_all_fail_all_are_asked(fleet: Fleet, client: ChatClient) -> None:
