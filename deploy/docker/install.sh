@@ -6,6 +6,7 @@
 #   install.sh flash cpu|cuda     flash-attn, built from source where there is CUDA
 #   install.sh vllm               what the LLM service needs on vLLM, in the versions that vLLM wants
 #   install.sh project            this repository
+#   install.sh kernels cpu|cuda   the LLM service's kernels for CPUs: the image that runs has no compiler
 set -eu
 VENV=${VENV:-/opt/internvl}
 TORCH='torch==2.13.*'
@@ -34,6 +35,10 @@ vllm)
     ;;
 project)
     install --no-deps .
+    ;;
+kernels)
+    # From elsewhere: here the repository itself would be compiled, not what was installed of it.
+    [ "$2" = cuda ] || (cd / && "$VENV/bin/python" -m llm_service.model.native)
     ;;
 *)
     echo "error: unknown step $step" >&2

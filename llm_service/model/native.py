@@ -10,6 +10,7 @@ python -m llm_service.model.native compiles ahead, beside the source: for an ima
 import ctypes
 import logging
 import os
+import platform
 import shlex
 import subprocess
 import tempfile
@@ -168,6 +169,13 @@ def _built(target: str) -> Path:
     return _SOURCE.with_name(f"native-{target}.so")
 
 
-if __name__ == "__main__":
-    for target in _TARGET_BY_CAPABILITY.values():
+def compile_ahead() -> list[Path]:
+    """Beside the source, for the processors that PyTorch tells apart on x86-64; elsewhere for none."""
+    targets = _TARGET_BY_CAPABILITY.values() if platform.machine() == "x86_64" else ()
+    for target in targets:
         _compile(target, _built(target))
+    return [_built(target) for target in targets]
+
+
+if __name__ == "__main__":
+    compile_ahead()

@@ -43,6 +43,8 @@ class Fake:
 
     def __init__(self) -> None:
         self.info = model_info()
+        self.checks = 0
+        """How often it was asked what it serves."""
         self.failures: list[InternvlError] = []
         self.gate: asyncio.Event | None = None
         self.reached = asyncio.Event()
@@ -112,6 +114,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
     async def GetModelInfo(  # noqa: N802
         self, request: vision_pb2.GetModelInfoRequest, context: Context
     ) -> vision_pb2.GetModelInfoResponse:
+        self.checks += 1
         return vision_pb2.GetModelInfoResponse(info=self.info)
 
     async def GetStatus(  # noqa: N802
@@ -171,6 +174,7 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
     async def GetModelInfo(  # noqa: N802
         self, request: llm_pb2.GetModelInfoRequest, context: Context
     ) -> llm_pb2.GetModelInfoResponse:
+        self.checks += 1
         return llm_pb2.GetModelInfoResponse(info=self.info)
 
     async def GetStatus(  # noqa: N802

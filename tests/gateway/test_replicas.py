@@ -30,6 +30,7 @@ async def fleet() -> AsyncIterator[Fleet]:
         visions = [await stack.enter_async_context(serving(vision)) for vision in fleet.visions]
         llms = [await stack.enter_async_context(serving(llm)) for llm in fleet.llms]
         fleet.address = await stack.enter_async_context(gateway_serving(",".join(visions), ",".join(llms)))
+        await until(lambda: all(fake.checks > 1 for fake in (*fleet.visions, *fleet.llms)))  # the first check counts
         yield fleet
 
 
