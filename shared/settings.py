@@ -129,8 +129,8 @@ class ModelSettings(ServiceSettings):
     device: str = "auto"
     """auto (CUDA where there is one), cpu, cuda, cuda:1 ..."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """bfloat16, float16, float32 or auto: bfloat16 on CUDA, float32 on a CPU, though there too bfloat16 for the LLM
-    service where it has kernels of its own."""
+    """bfloat16, float16, float32 or auto: bfloat16 on CUDA; on a CPU float32 for the vision service, and for the LLM
+    service bfloat16 where that is fast."""
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Where embeddings and media are kept; user and password may stand before each host (user:password@).
 

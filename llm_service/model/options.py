@@ -13,6 +13,7 @@ from llm_service.model.loading import Progress, empty_decoder, load_language_mod
 from llm_service.model.native import native_for
 from llm_service.model.quantised import Int8Projection
 from llm_service.model.ranks import Ranks
+from llm_service.model.widening import widens
 from shared.checkpoint import Checkpoint
 from shared.model_config import ModelConfig
 
@@ -37,7 +38,7 @@ class ModelOptions:
     device: str
     """cpu or cuda, where each rank takes the GPU of its number, or one GPU by number."""
     dtype: str
-    """Of PyTorch, or auto: on a CPU bfloat16 where it has this package's kernels, else float32."""
+    """Of PyTorch, or auto: bfloat16, but float32 on a CPU that is slow in it and for which there are no kernels."""
     weights: WeightsName
     attention: KernelName
     page_size: int
@@ -53,8 +54,8 @@ class ModelOptions:
         if self.dtype != "auto":
             return self
         device = self.rank_device(0)
-        is_fast = device.type == "cuda" or native_for(device, torch.bfloat16) is not None
-        dtype = "bfloat16" if is_fast else "float32"
+        is_slow = widens(device, torch.bfloat16) and native_for(device, torch.bfloat16) is None
+        dtype = "float32" if is_slow else "bfloat16"
         log.info("chose a dtype", extra={"dtype": dtype})
         return replace(self, dtype=dtype)
 

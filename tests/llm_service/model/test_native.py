@@ -2,6 +2,7 @@
 
 import logging
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from llm_service.model import native as module
+from llm_service.model import options as options_module
+from llm_service.model.kernels import SMALL_PAGE_SIZE, choose_kernel
 from llm_service.model.native import Native, NativeUnsupported, compile_native, native_for
+from llm_service.model.native_attention import NativeAttention
+from llm_service.model.options import ModelOptions
+from llm_service.model.sdpa import SdpaAttention
 from llm_service.model.widening import widens
 
 CPU = torch.device("cpu")
@@ -199,3 +205,30 @@ def test_they_are_taken_where_they_are_of_use() -> None:
     assert native_for(CPU, torch.float32) is None
     assert native_for(torch.device("cuda:0"), torch.bfloat16) is None
     assert (native_for(CPU, torch.bfloat16) is not None) == widens(CPU, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("slow_in_bfloat16", "has_kernels", "dtype"),
+    [(True, True, "bfloat16"), (True, False, "float32"), (False, False, "bfloat16")],
+)
+def test_auto_is_a_dtype_that_is_fast(
+    slow_in_bfloat16: bool, has_kernels: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options_module, "widens", lambda device, dtype: slow_in_bfloat16)
+    monkeypatch.setattr(options_module, "native_for", lambda device, dtype: object() if has_kernels else None)
+    options = ModelOptions(
+        folder=Path(), device="cpu", dtype="auto", weights="stored", attention="auto", page_size=0, cache_bytes=1,
+        max_positions=0, threads=0,
+    )  # fmt: skip
+    assert options.resolved().dtype == dtype
+    assert replace(options, dtype="float16").resolved().dtype == "float16"
+
+
+def test_the_kernel_asked_for_by_name_runs_or_says_why_not() -> None:
+    with pytest.raises(NativeUnsupported, match="bfloat16"):
+        choose_kernel("native", device=CPU, dtype=torch.float32, page_size=0)
+    kernel, page_size = choose_kernel("auto", device=CPU, dtype=torch.bfloat16, page_size=0)
+    assert isinstance(kernel, NativeAttention) == widens(CPU, torch.bfloat16)
+    assert page_size == SMALL_PAGE_SIZE
+    kernel, _ = choose_kernel("sdpa", device=CPU, dtype=torch.bfloat16, page_size=0)
+    assert isinstance(kernel, SdpaAttention)
