@@ -60,8 +60,8 @@ async def channels(
     await put(store, BAD_KEY, rows=ROWS, width=WIDTH, last=float("nan"))
     folder = tmp_path_factory.mktemp("llm")
     async with (
-        service(redis, folder, "--threads", "1") as torch,
-        service(redis, folder, "--engine", "vllm", "--page-size", "32") as vllm,
+        service(redis, folder, "--dtype", "float32", "--threads", "1") as torch,
+        service(redis, folder, "--dtype", "float32", "--engine", "vllm", "--page-size", "32") as vllm,
     ):
         yield torch, vllm
     await store.close()
