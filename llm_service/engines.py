@@ -30,7 +30,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
     options = ModelOptions(
         folder=folder,
         device=device,
-        dtype=settings.dtype if settings.weights == "stored" else settings.dtype_name(device),
+        dtype=settings.dtype,
         weights=settings.weights,
         attention=settings.attention,
         page_size=settings.page_size,

@@ -65,8 +65,3 @@ class LlmSettings(PeerSettings, ModelSettings):
         if strangers:
             raise ValueError(f"engine={self.engine} does not take {', '.join(strangers)}")
         return self
-
-    def dtype_name(self, device_type: str) -> str:
-        """On a CPU 8-bit weights have fast kernels for bfloat16 alone."""
-        is_free = self.dtype == "auto" and self.weights == "int8"
-        return "bfloat16" if is_free else super().dtype_name(device_type)

@@ -115,9 +115,7 @@ class Native:
 
 def native_for(device: torch.device, dtype: torch.dtype) -> Native | None:
     """The kernels, where they are of use and can be had; where they cannot, the log says why."""
-    if device.type != "cpu" or dtype != torch.bfloat16 or not widens(device, dtype):
-        return None
-    return _load()
+    return _load() if dtype == torch.bfloat16 and widens(device, dtype) else None
 
 
 @cache
@@ -169,13 +167,7 @@ def _built(target: str) -> Path:
     return _SOURCE.with_name(f"native-{target}.so")
 
 
-def compile_ahead() -> list[Path]:
-    """Beside the source, for the processors that PyTorch tells apart on x86-64; elsewhere for none."""
-    targets = _TARGET_BY_CAPABILITY.values() if platform.machine() == "x86_64" else ()
-    for target in targets:
-        _compile(target, _built(target))
-    return [_built(target) for target in targets]
-
-
 if __name__ == "__main__":
-    compile_ahead()
+    # For the processors that PyTorch tells apart on x86-64; for others kernels are compiled at start.
+    for target in _TARGET_BY_CAPABILITY.values() if platform.machine() == "x86_64" else ():
+        _compile(target, _built(target))

@@ -38,7 +38,8 @@ class ModelOptions:
     device: str
     """cpu or cuda, where each rank takes the GPU of its number, or one GPU by number."""
     dtype: str
-    """Of PyTorch, or auto: bfloat16, but float32 on a CPU that is slow in it and for which there are no kernels."""
+    """Of PyTorch, or auto: bfloat16, but float32 on a CPU that is slow in it and for which there are no kernels. 8-bit
+    weights have fast kernels for bfloat16 alone."""
     weights: WeightsName
     attention: KernelName
     page_size: int
@@ -54,7 +55,9 @@ class ModelOptions:
         if self.dtype != "auto":
             return self
         device = self.rank_device(0)
-        is_slow = widens(device, torch.bfloat16) and native_for(device, torch.bfloat16) is None
+        is_slow = (
+            self.weights == "stored" and widens(device, torch.bfloat16) and native_for(device, torch.bfloat16) is None
+        )
         dtype = "float32" if is_slow else "bfloat16"
         log.info("chose a dtype", extra={"dtype": dtype})
         return replace(self, dtype=dtype)

@@ -221,6 +221,7 @@ def test_auto_is_a_dtype_that_is_fast(
         max_positions=0, threads=0,
     )  # fmt: skip
     assert options.resolved().dtype == dtype
+    assert replace(options, weights="int8").resolved().dtype == "bfloat16", "its kernels know no other"
     assert replace(options, dtype="float16").resolved().dtype == "float16"
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.native import compile_native, native_for
+from llm_service.model.native import Native, compile_native, native_for
 from llm_service.model.projection import (
     DenseProjection,
     NativeProjection,
@@ -14,6 +14,11 @@ from llm_service.model.projection import (
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def native() -> Native:
+    return compile_native()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 40])
@@ -31,25 +36,25 @@ def test_packed_equals_dense(rows: int, with_bias: bool) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_native_equals_dense_in_float32(rows: int, with_bias: bool) -> None:
+def test_native_equals_dense_in_float32(native: Native, rows: int, with_bias: bool) -> None:
     torch.manual_seed(rows)
     weight, bias = torch.randn(48, 64).bfloat16(), torch.randn(48).bfloat16() if with_bias else None
     x, other = torch.randn(rows, 64).bfloat16(), torch.randn(rows, 48).bfloat16()
-    native = NativeProjection(weight, bias, compile_native())
+    projection = NativeProjection(weight, bias, native)
     exact = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
     for result, wanted in [
-        (native(x), exact),
-        (native.silu(x), F.silu(exact)),
-        (native.times(x, other), exact * other),
-        (native.plus(x, other), exact + other),
+        (projection(x), exact),
+        (projection.silu(x), F.silu(exact)),
+        (projection.times(x, other), exact * other),
+        (projection.plus(x, other), exact + other),
     ]:
         torch.testing.assert_close(result, wanted.bfloat16(), atol=1e-5, rtol=2**-7)  # a last place: sums in any order
 
 
-def test_what_is_added_or_multiplied_is_left_as_it_was() -> None:
+def test_what_is_added_or_multiplied_is_left_as_it_was(native: Native) -> None:
     for projection, dtype in [
         (PackedProjection(torch.randn(8, 8), None), torch.float32),
-        (NativeProjection(torch.randn(8, 8).bfloat16(), None, compile_native()), torch.bfloat16),
+        (NativeProjection(torch.randn(8, 8).bfloat16(), None, native), torch.bfloat16),
     ]:
         x, other = torch.randn(2, 8).to(dtype), torch.randn(2, 8).to(dtype)
         before = other.clone()
