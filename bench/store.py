@@ -23,7 +23,7 @@ import redis.asyncio
 import torch
 
 from bench.machine import allocate_as_services
-from bench.soak import Replicas
+from bench.soak.replicas import Replicas
 from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
