@@ -28,7 +28,7 @@ _ALLOWED = (NotFound, ResourceExhausted, Unavailable)
 
 @dataclass
 class Outcome:
-    """What the readers saw."""
+    """Counts of what the readers saw."""
 
     right: int = 0
     wrong: int = 0
@@ -58,7 +58,7 @@ class Readers:
         self._loader = EmbeddingLoader(store, hidden_size=HIDDEN_SIZE, max_message_bytes=MESSAGE_BYTES)
 
     async def run(self, generator: random.Random, is_over: Callable[[], bool]) -> None:
-        """Looks at some pictures often and at others seldom."""
+        """Looks at some images often and at others seldom."""
         pictures = list(self._rows)
         while not is_over():
             picture = pictures[min(int(generator.expovariate(1 / 12)), len(pictures) - 1)]

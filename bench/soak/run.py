@@ -72,7 +72,7 @@ async def soak(
 
 
 async def _recovered(load: Readers, replicas: Replicas, pictures: list[bytes]) -> None:
-    """Returns when every picture is answered right in a row. Raises TimeoutError."""
+    """Returns when every image is answered right in a row. Raises TimeoutError."""
     async with asyncio.timeout(2 * PATIENCE_SECONDS):
         left = list(pictures)
         while left:
@@ -81,7 +81,7 @@ async def _recovered(load: Readers, replicas: Replicas, pictures: list[bytes]) -
 
 
 def _rows(checkpoint: Path, pictures: list[bytes]) -> dict[bytes, torch.Tensor]:
-    """(R, D) of each picture, straight from the model."""
+    """(R, D) of each image, straight from the model."""
     config = ModelConfig.from_folder(checkpoint)
     cpu = torch.device("cpu")
     model = load_visual_encoder(
