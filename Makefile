@@ -38,12 +38,12 @@ imports: setup ## who may import whom
 	@echo "==> imports (import-linter)"
 	@.venv/bin/lint-imports --no-cache --no-logo
 
-stubs: setup ## regenerate shared/pb from protos
-	@$(PYTHON) -m shared.pb.generate
+stubs: setup ## regenerate clients/python/internvl from protos
+	@$(PYTHON) -m protos.generate
 
-stubs-check: setup ## shared/pb is what protos generate
+stubs-check: setup ## clients/python/internvl is what protos generate
 	@echo "==> stubs"
-	@$(PYTHON) -m shared.pb.generate --check
+	@$(PYTHON) -m protos.generate --check
 
 protos: setup ## buf lint
 	@echo "==> protos (buf)"

@@ -19,8 +19,8 @@ from typing import Self
 from deploy.local.launcher import DEMO_MODEL
 from deploy.local.process import Child
 from deploy.local.redis_server import start_redis
-from gateway.client import ChatClient
-from shared.errors import Unavailable
+from internvl.client import ChatClient
+from internvl.errors import Unavailable
 
 NAMES = ("redis", "vision-0", "vision-1", "llm-0", "llm-1", "gateway-0", "gateway-1")
 START_SECONDS = 180.0

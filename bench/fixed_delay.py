@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import grpc
 
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import EmbeddingNotFound, MediaExpired
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from shared.content import content_digest, content_key, media_id
-from shared.errors import EmbeddingNotFound, MediaExpired
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.rpc import Server
-from shared.settings import ServiceSettings
-from shared.telemetry import configure_logging
+from shared.serving.rpc import Server
+from shared.serving.settings import ServiceSettings
+from shared.serving.telemetry import configure_logging
 
 Context = grpc.aio.ServicerContext[Any, Any]
 INFO = visual_pb2.ModelInfo(model="fixed-delay", fingerprint="0" * 64, hidden_size=64, tokens_per_tile=256)

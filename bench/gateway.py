@@ -20,9 +20,9 @@ import grpc
 import matplotlib
 
 from deploy.local.process import Child
-from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.common.v1 import visual_pb2
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from gateway.client import ChatClient, ChatSession, Delta, Finished, Sampling
-from gateway.events import Usage
-from shared.errors import InternvlError
+from internvl.client import ChatClient, ChatSession, Delta, Finished, Sampling
+from internvl.client.events import Usage
+from internvl.errors import InternvlError
 
 TOKENS = 120
 

@@ -24,17 +24,17 @@ import grpc
 import torch
 
 from deploy.local.process import Child
+from internvl.common.v1 import visual_pb2
+from internvl.errors import DeadlineExceeded, EmbeddingNotFound, InternvlError, NotFound, ResourceExhausted, Unavailable
+from internvl.transport.channel import open_channel
+from internvl.transport.status import from_call_error
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
-from shared.channel import open_channel
-from shared.checkpoint import Checkpoint
-from shared.embedding_store import EmbeddingStore
-from shared.errors import DeadlineExceeded, EmbeddingNotFound, InternvlError, NotFound, ResourceExhausted, Unavailable
-from shared.model_config import ModelConfig
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.redis_store import RedisStore
-from shared.status import from_call_error
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
+from shared.store.embedding_store import EmbeddingStore
+from shared.store.redis_store import RedisStore
 from tests.support.checkpoints import TILE_SIZE, write_random_checkpoint
 from tests.support.faulty_proxy import Fault, FaultyProxy
 from tests.support.pictures import file_of

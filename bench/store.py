@@ -24,12 +24,12 @@ import torch
 
 from bench.machine import allocate_as_services
 from bench.soak import Replicas
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
-from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
-from shared.framing import Codec
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.redis_store import RedisStore
+from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.store.framing import Codec
+from shared.store.redis_store import RedisStore
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.pictures import file_of
 from tests.support.redis import RedisProcess, server

@@ -12,15 +12,15 @@ from contextlib import suppress
 import grpc
 import torch
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
+from internvl.transport.channel import open_channel
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.metrics import FETCH_SECONDS, PULLS
-from shared.channel import open_channel
-from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.request_context import outgoing_metadata
-from shared.tls import PeerTls
-from shared.tracing import span
+from shared.serving.request_context import outgoing_metadata
+from shared.serving.tls import PeerTls
+from shared.serving.tracing import span
+from shared.store.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import ModelSettings, PeerSettings
+from shared.serving.settings import ModelSettings, PeerSettings
 
 _TORCH_ONLY = ("weights", "threads", "attention")
 _VLLM_ONLY = ("pipeline_parallel", "max_request_tokens", "vllm_arguments")

@@ -8,10 +8,10 @@ switches dynamic NTK off.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from internvl.errors import PromptTooLong
 from llm_service.conversation import Auto, Visual
 from llm_service.positions import INCREMENTS, TICKS
 from llm_service.prompt import Prompt
-from shared.errors import PromptTooLong
 
 
 @dataclass(frozen=True)

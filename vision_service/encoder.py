@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import torch
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
 from shared.content import content_digest, content_key
-from shared.embedding_store import Manifest, frame_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
-from shared.framing import Codec
-from shared.tracing import span
+from shared.serving.tracing import span
+from shared.store.embedding_store import Manifest, frame_tile
+from shared.store.framing import Codec
 from vision_service.batcher import Batcher
-from vision_service.copies import Copies
+from vision_service.copies.copies import Copies
+from vision_service.copies.memory_copies import HeldEmbedding
+from vision_service.copies.replica_flight import ReplicaFlight
+from vision_service.copies.single_flight import SingleFlight
 from vision_service.decoder.job import ImageJob, Job, VideoJob
 from vision_service.decoder.pool import Decoders
 from vision_service.decoder.process import Decoded
 from vision_service.encoder_status import EncoderStatus
 from vision_service.image import ImageLimits
-from vision_service.memory_copies import HeldEmbedding
 from vision_service.metrics import DECODE_SECONDS, EMBEDDINGS
-from vision_service.replica_flight import ReplicaFlight
-from vision_service.single_flight import SingleFlight
 from vision_service.tiles import TilingOptions
 from vision_service.video import FrameOptions, VideoLimits
 

@@ -1,4 +1,4 @@
-"""What the vision service shows to Prometheus, beside what all services do (shared/metrics.py)."""
+"""What the vision service shows to Prometheus, beside what all services do (shared/serving/metrics.py)."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.metrics import COUNTS, REGISTRY, SECONDS
+from shared.serving.metrics import COUNTS, REGISTRY, SECONDS
 from vision_service.encoder_status import EncoderStatus
 
 DECODE_SECONDS = Histogram(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
 
 BYTES_PER_VALUE = 2
 """bfloat16: weights, embeddings, keys and values."""

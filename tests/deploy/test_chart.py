@@ -17,16 +17,16 @@ import yaml
 from prometheus_client import Metric
 
 from deploy.helm.schema import schema
-from gateway.cli import app
 from gateway.metrics import GatewayCollector
 from gateway.settings import GatewaySettings
+from internvl import errors
+from internvl.cli.main import app
 from llm_service.engine.interface import EngineStatus
 from llm_service.metrics import EngineCollector
 from llm_service.settings import LlmSettings
-from shared import errors
-from shared.metrics import REGISTRY
-from shared.rpc import LIVENESS
-from shared.settings import ServiceSettings
+from shared.serving.metrics import REGISTRY
+from shared.serving.rpc import LIVENESS
+from shared.serving.settings import ServiceSettings
 from vision_service.encoder_status import EncoderStatus
 from vision_service.metrics import EncoderCollector
 from vision_service.settings import VisionSettings
