@@ -4,9 +4,8 @@ Order, as in transformers: penalties, temperature, top-k, top-p, min-p, draw. Lo
 before all of it. Legend: S rows, K vocabulary.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +16,56 @@ from llm_service.engine.pytorch.draw import draw
 _MASK64 = (1 << 64) - 1
 
 
+class History:
+    """The distinct tokens of a prompt and its reply, as penalties need them: kept up, not collected at each step."""
+
+    def __init__(
+        self, prompt_ids: Sequence[int], visual_ranges: Iterable[tuple[int, int]], reply_ids: Iterable[int] = ()
+    ) -> None:
+        """`visual_ranges`: [start, end) of the prompt's visual slots, in order. These do not count as seen."""
+        self._places: dict[int, int] = {}
+        self._token_ids, self._times = array("q"), array("q")
+        start = 0
+        for first, end in [*visual_ranges, (len(prompt_ids), 0)]:
+            for token_id in prompt_ids[start:first]:
+                self._place(token_id)
+            start = end
+        for token_id in reply_ids:
+            self.add(token_id)
+
+    def add(self, token_id: int) -> None:
+        """A token of the reply."""
+        self._times[self._place(token_id)] += 1
+
+    def penalized(self, logits: torch.Tensor, parameters: SamplingParameters) -> torch.Tensor:
+        """A copy of float32 logits (K,) with the penalties applied."""
+        if not self._token_ids:
+            return logits
+        # Views, not copies: gone before the arrays can grow.
+        views = (torch.frombuffer(each, dtype=torch.int64) for each in (self._token_ids, self._times))
+        seen, times = (view.to(logits.device) for view in views)
+        scores, penalty = logits[seen], parameters.repetition_penalty
+        scores = torch.where(scores > 0, scores / penalty, scores * penalty)
+        scores -= parameters.presence_penalty * (times > 0) + parameters.frequency_penalty * times
+        return logits.scatter(0, seen, scores)
+
+    def _place(self, token_id: int) -> int:
+        place = self._places.setdefault(token_id, len(self._places))
+        if place == len(self._token_ids):
+            self._token_ids.append(token_id)
+            self._times.append(0)
+        return place
+
+
 @dataclass(frozen=True)
 class SamplingRow:
     """What one row of logits is sampled by."""
 
     parameters: SamplingParameters
-    prompt_ids: Ordered[int]
-    """Text tokens of the prompt; visual slots do not count as seen."""
-    reply_ids: Ordered[int]
+    token_index: int
+    """Index of the token in the reply."""
+    history: History | None
+    """None where there are no penalties."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +77,19 @@ class SampledToken:
     alternatives: tuple[Logprob, ...]
 
 
-def sample(logits: torch.Tensor, rows: Ordered[SamplingRow]) -> list[SampledToken]:
+def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    adjusted = {index: _penalized(logits[index], row) for index, row in enumerate(rows) if _has_penalty(row.parameters)}
+    adjusted = {
+        index: row.history.penalized(logits[index], row.parameters)
+        for index, row in enumerate(rows)
+        if row.history is not None
+    }
     token_ids = _choose(logits, adjusted, rows)
     thoughts = _logprobs(logits, rows, token_ids)
     return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
 
 
-def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Ordered[SamplingRow]) -> list[int]:
+def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Sequence[SamplingRow]) -> list[int]:
     best = logits.argmax(dim=-1)
     for index, scores in adjusted.items():
         best[index] = scores.argmax()
@@ -58,14 +103,14 @@ def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Or
             if index in adjusted:
                 scores[place] = adjusted[index]
         scores /= temperatures[:, None]
-        numbers = [uniform(rows[index].parameters.seed, len(rows[index].reply_ids)) for index in drawn]
+        numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
         for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):
             token_ids[index] = token_id
     return token_ids
 
 
 def _logprobs(
-    logits: torch.Tensor, rows: Ordered[SamplingRow], token_ids: Ordered[int]
+    logits: torch.Tensor, rows: Sequence[SamplingRow], token_ids: Sequence[int]
 ) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
     """Of the rows that want them: the choice, and the likeliest tokens."""
     counts = {
@@ -86,25 +131,6 @@ def _logprobs(
         )
         for place, index in enumerate(wanted)
     }
-
-
-def _has_penalty(parameters: SamplingParameters) -> bool:
-    return (parameters.repetition_penalty, parameters.presence_penalty, parameters.frequency_penalty) != (1.0, 0.0, 0.0)
-
-
-def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
-    parameters = row.parameters
-    logits = logits.clone()
-    seen = torch.tensor(sorted({*row.prompt_ids, *row.reply_ids}), device=logits.device)
-    scores = logits[seen]
-    penalty = parameters.repetition_penalty
-    logits[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    counts = Counter(row.reply_ids)
-    if counts:
-        repeated = torch.tensor(list(counts), device=logits.device)
-        times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
-        logits[repeated] -= parameters.presence_penalty + parameters.frequency_penalty * times
-    return logits
 
 
 def uniform(seed: int, index: int) -> float:
