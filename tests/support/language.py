@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
+from llm_service.engine.pytorch.penalties import History
 from llm_service.engine.pytorch.request import Request
-from llm_service.engine.pytorch.sampler import History, SampledToken, SamplingRow, sample
+from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.pytorch.scheduler import Chunk
 from llm_service.engine.pytorch.step_input import step_input
 from llm_service.model.attention.interface import PAGED_ATTENTION

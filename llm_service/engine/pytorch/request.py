@@ -16,7 +16,7 @@ import torch
 
 from llm_service.engine.interface import EngineRequest
 from llm_service.engine.pytorch.pages import PageHash
-from llm_service.engine.pytorch.sampler import History
+from llm_service.engine.pytorch.penalties import History
 from llm_service.positions import TICKS, next_position, prompt_positions
 
 

@@ -4,57 +4,16 @@ Order, as in transformers: penalties, temperature, top-k, top-p, min-p, draw. Lo
 before all of it. Legend: S rows, K vocabulary.
 """
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from llm_service.engine.interface import Logprob, SamplingParameters
 from llm_service.engine.pytorch.draw import draw
+from llm_service.engine.pytorch.penalties import History, penalize
 
 _MASK64 = (1 << 64) - 1
-
-
-class History:
-    """The distinct tokens of a prompt and its reply, as penalties need them: kept up, not collected at each step."""
-
-    def __init__(
-        self, prompt_ids: Sequence[int], visual_ranges: Iterable[tuple[int, int]], reply_ids: Iterable[int] = ()
-    ) -> None:
-        """`visual_ranges`: [start, end) of the prompt's visual slots, in order. These do not count as seen."""
-        self._places: dict[int, int] = {}
-        self._token_ids, self._times = array("q"), array("q")
-        start = 0
-        for first, end in [*visual_ranges, (len(prompt_ids), 0)]:
-            for token_id in prompt_ids[start:first]:
-                self._place(token_id)
-            start = end
-        for token_id in reply_ids:
-            self.add(token_id)
-
-    def add(self, token_id: int) -> None:
-        """A token of the reply."""
-        self._times[self._place(token_id)] += 1
-
-    def penalized(self, logits: torch.Tensor, parameters: SamplingParameters) -> torch.Tensor:
-        """A copy of float32 logits (K,) with the penalties applied."""
-        if not self._token_ids:
-            return logits
-        # Views, not copies: gone before the arrays can grow.
-        views = (torch.frombuffer(each, dtype=torch.int64) for each in (self._token_ids, self._times))
-        seen, times = (view.to(logits.device) for view in views)
-        scores, penalty = logits[seen], parameters.repetition_penalty
-        scores = torch.where(scores > 0, scores / penalty, scores * penalty)
-        scores -= parameters.presence_penalty * (times > 0) + parameters.frequency_penalty * times
-        return logits.scatter(0, seen, scores)
-
-    def _place(self, token_id: int) -> int:
-        place = self._places.setdefault(token_id, len(self._places))
-        if place == len(self._token_ids):
-            self._token_ids.append(token_id)
-            self._times.append(0)
-        return place
 
 
 @dataclass(frozen=True)
@@ -79,30 +38,28 @@ class SampledToken:
 
 def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    adjusted = {
-        index: row.history.penalized(logits[index], row.parameters)
-        for index, row in enumerate(rows)
-        if row.history is not None
-    }
-    token_ids = _choose(logits, adjusted, rows)
+    token_ids = _choose(logits, rows)
     thoughts = _logprobs(logits, rows, token_ids)
     return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
 
 
-def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Sequence[SamplingRow]) -> list[int]:
+def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """The likeliest token of each row after penalties, or where there is a temperature a draw. Copies no other row."""
     best = logits.argmax(dim=-1)
-    for index, scores in adjusted.items():
-        best[index] = scores.argmax()
+    histories = {index: row.history for index, row in enumerate(rows) if row.history is not None}
+    if histories:
+        adjusted = logits[list(histories)]
+        penalize(adjusted, list(histories.values()), [rows[index].parameters for index in histories])
+        best[list(histories)] = adjusted.argmax(dim=-1)
     token_ids: list[int] = best.tolist()
     drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
     if drawn:
-        parameters = [rows[index].parameters for index in drawn]
-        temperatures = torch.tensor([each.temperature for each in parameters], device=logits.device)
         scores = logits[drawn]
-        for place, index in enumerate(drawn):
-            if index in adjusted:
-                scores[place] = adjusted[index]
-        scores /= temperatures[:, None]
+        if both := [index for index in drawn if index in histories]:
+            places = list(histories)
+            scores[[drawn.index(index) for index in both]] = adjusted[[places.index(index) for index in both]]
+        parameters = [rows[index].parameters for index in drawn]
+        scores /= torch.tensor([each.temperature for each in parameters], device=logits.device)[:, None]
         numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
         for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):
             token_ids[index] = token_id

@@ -19,6 +19,7 @@ def step_input(chunks: Sequence[Chunk], page_size: int) -> StepInput:
     requests = [chunk.request for chunk in chunks]
     query_lens = np.array([chunk.token_count for chunk in chunks])
     computed = np.array([request.computed_count for request in requests])
+    known = np.array([len(request.token_ids) for request in requests])
     ends = query_lens.cumsum()
     starts = ends - query_lens
     # Of each of the T tokens: which sequence it is of, and its index there.
@@ -48,7 +49,7 @@ def step_input(chunks: Sequence[Chunk], page_size: int) -> StepInput:
         "seq_lens": computed + query_lens,
         "page_tables": page_tables,
         "ntk_lengths": np.array([request.spec.ntk_length for request in requests]),
-        "sampled_slots": (ends - 1)[[chunk.wants_token for chunk in chunks]],
+        "sampled_slots": (ends - 1)[computed + query_lens == known],  # of chunks that want a token
         "visual_slots": np.concatenate([np.empty(0, np.int64), *(slots for slots, _ in visuals)]),
     }
     rows = torch.cat([rows for _, rows in visuals]) if visuals else None

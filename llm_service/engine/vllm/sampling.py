@@ -13,7 +13,8 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from llm_service.engine.interface import SamplingParameters
-from llm_service.engine.pytorch.sampler import History, SamplingRow, sample
+from llm_service.engine.pytorch.penalties import History
+from llm_service.engine.pytorch.sampler import SamplingRow, sample
 
 ARGUMENT = "internvl"
 """Under this name a request carries {parameters, prompt_count, visual_ranges}; one without is greedy, left to vLLM."""

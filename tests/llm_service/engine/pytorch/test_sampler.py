@@ -11,7 +11,8 @@ from transformers.generation import logits_process
 
 from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.pytorch.draw import draw
-from llm_service.engine.pytorch.sampler import History, SamplingRow, sample, uniform
+from llm_service.engine.pytorch.penalties import History, penalize
+from llm_service.engine.pytorch.sampler import SamplingRow, sample, uniform
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(50, generator=GENERATOR) * 3
@@ -102,14 +103,17 @@ def test_penalties_are_those_of_the_counts_whenever_tokens_came(
     parameters = SamplingParameters(seed=0, repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=0.4)
     history = History(prompt_ids, [(first, end)], reply_ids[:resumed_count])
     for token_id in reply_ids[resumed_count:]:
-        history.penalized(LOGITS, parameters)
         history.add(token_id)
     expected = LOGITS.clone()
     for token_id in {*prompt_ids[:first], *prompt_ids[end:], *reply_ids}:
         expected[token_id] *= 1 / 1.3 if expected[token_id] > 0 else 1.3
     for token_id, times in Counter(reply_ids).items():
         expected[token_id] -= 0.7 + 0.4 * times
-    torch.testing.assert_close(history.penalized(LOGITS, parameters), expected)
+    other = History([1], [])  # whose row is not changed by the first one's
+    logits = LOGITS.repeat(2, 1)
+    penalize(logits, [history, other], [parameters, SamplingParameters(seed=0)])
+    torch.testing.assert_close(logits[0], expected)
+    assert torch.equal(logits[1], LOGITS)
 
 
 def test_a_draw_depends_on_seed_and_index_only() -> None:
