@@ -11,7 +11,7 @@ from transformers import InternVLForConditionalGeneration
 from bench.checkpoint.qwen import IMAGE_TOKEN_ID, STOP_TOKEN_ID, VOCABULARY_SIZE
 from bench.checkpoint.shapes import FAMILY
 from bench.checkpoint.write import Layout, tensor_shapes, write_checkpoint
-from llm_service.model.attention.choose import choose_kernel
+from llm_service.model.hardware import Hardware
 from llm_service.model.loading import load_language_model
 from shared.checkpoint.config import ModelConfig
 from shared.checkpoint.tokenizer import load_tokenizer
@@ -57,8 +57,7 @@ def test_both_halves_load_and_their_output_is_of_order_one(folder: Path) -> None
     rows = tower(torch.randn(2, 3, config.tile_size, config.tile_size))
     assert rows.shape == (2, config.tokens_per_tile, config.hidden_size)
     assert 0.1 < float(rows.std()) < 10
-    kernel, _ = choose_kernel("auto", device=CPU, dtype=torch.float32, page_size=16)
-    load_language_model(checkpoint, config, device=CPU, dtype=torch.float32, progress=lambda *_: None, kernel=kernel)
+    load_language_model(checkpoint, config, Hardware.choose(CPU, dtype="float32"), progress=lambda *_: None)
 
 
 def test_shards_are_bounded_and_indexed(folder: Path) -> None:

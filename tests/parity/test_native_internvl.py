@@ -20,6 +20,7 @@ from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.generation import Delta, GenerationRequest, Generator
+from llm_service.model.hardware import Hardware
 from llm_service.model.loading import load_language_model
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 from llm_service.prompt import PromptBuilder
@@ -113,7 +114,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         assert 0 < loaded <= total
 
     encoder = load_visual_encoder(checkpoint, config, device=CPU, dtype=torch.float32, progress=quiet)
-    model = load_language_model(checkpoint, config, device=CPU, dtype=torch.float32, progress=quiet)
+    model = load_language_model(checkpoint, config, Hardware.choose(CPU, dtype="float32"), progress=quiet)
     engine = TorchEngine(model, page_count=200, page_size=8, limits=SchedulerLimits(64, 8, 8))
     tokenizer = load_tokenizer(tmp_path)
     prompts = PromptBuilder(tokenizer, config.system_message)

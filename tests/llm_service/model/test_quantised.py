@@ -7,21 +7,24 @@ import torch
 from torch.nn import functional as F
 
 from llm_service.model.options import LoadedModel, ModelOptions
-from llm_service.model.quantised import Int8Projection
+from llm_service.model.quantised import Int8Projection, has_int8_kernel
 from llm_service.model.ranks.ranks import Ranks
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.language import prompt_logits, prompt_of
 
+CPU = torch.device("cpu")
+
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_is_within_the_step_of_eight_bits(dtype: torch.dtype, has_bias: bool) -> None:
+@pytest.mark.parametrize("has_kernel", [True, False])
+def test_is_within_the_step_of_eight_bits(dtype: torch.dtype, has_bias: bool, has_kernel: bool) -> None:
     """A step is the row's maximum / 127; for normal weights the error of a sum is then 0.5 to 0.7 % of its size."""
     torch.manual_seed(0)
     weight, x = torch.randn(192, 256).to(dtype), torch.randn(7, 256).to(dtype)
     bias = torch.randn(192).to(dtype) if has_bias else None
     exact = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
-    result = Int8Projection(weight, bias)(x)
+    result = Int8Projection(weight, bias, has_kernel=has_kernel and has_int8_kernel(CPU, dtype))(x)
     assert result.dtype == dtype
     assert 0.001 < float((result.double() - exact).norm() / exact.norm()) < 0.012
 
@@ -56,4 +59,4 @@ def loaded(folder: Path, dtype: str, is_int8: bool) -> LoadedModel:
         folder=folder, device="cpu", dtype=dtype, weights="int8" if is_int8 else "stored", attention="sdpa",
         page_size=4, cache_bytes=1 << 20, max_positions=0, threads=0,
     )  # fmt: skip
-    return options.load(Ranks(), lambda loaded, total: None)
+    return options.load(options.hardware(Ranks()), Ranks(), lambda loaded, total: None)
