@@ -18,7 +18,7 @@ from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.attention.interface import PAGED_ATTENTION
 from llm_service.model.attention.native import NativeAttention
 from llm_service.model.kernels import native as module
-from llm_service.model.kernels.native import compile_native
+from llm_service.model.kernels.native import load_native
 from llm_service.model.language import LanguageModel
 from tests.llm_service.engine.conformance import collect, decoder
 from tests.support.language import Prompt, prompt_of
@@ -29,7 +29,7 @@ SAMPLING = SamplingParameters(seed=7, temperature=1.3, top_logprob_count=5)
 @pytest.fixture(scope="module")
 def model() -> Iterator[LanguageModel]:
     """`decoder()` in bfloat16, also where the processor would rather have PyTorch's kernels."""
-    native = compile_native()
+    native = load_native()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_load", lambda: native)
         patch.setattr(module, "widens", lambda device, dtype: True)
