@@ -9,11 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway.client import ChatClient, Event, user
-from gateway.key_file import key_digest
 from gateway.server import SERVICES
-from shared.content import content_digest, media_id
-from shared.errors import (
+from gateway.tenancy.key_file import key_digest
+from internvl.chat.v1 import chat_pb2
+from internvl.client import ChatClient, Event, user
+from internvl.errors import (
     InternvlError,
     KeyMissing,
     KeyUnknown,
@@ -22,10 +22,10 @@ from shared.errors import (
     RequestTooLarge,
     Unauthenticated,
 )
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.status import from_call_error
-from tests.gateway.conftest import gateway_serving
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from internvl.transport.status import from_call_error
+from shared.content import content_digest, media_id
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import gateway_serving
 
 ONE, OTHER, NARROW, SUSPENDED = ("ivl_of_one", "ivl_of_other", "ivl_of_narrow", "ivl_of_suspended")
 LIMITS = {
@@ -156,7 +156,7 @@ async def test_no_log_of_a_run_holds_a_key(vision: FakeVision, llm: FakeLlm, key
         await logged(log, "backends agree")
         told = [await refusal(address, key) for key in (ONE, NARROW, NARROW, SUSPENDED, "ivl_nobodys")]
         await asyncio.to_thread(key_file.write_text, f'[keys]\n{ONE} = "one"')
-        await logged(log, "the key file is not usable")
+        await logged(log, "key file rejected")
         process.terminate()
         await process.wait()
     assert told[0] == ""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from shared.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, VideoTooLarge, VideoUnreadable
+from internvl.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, VideoTooLarge, VideoUnreadable
 from vision_service.image.decoding import ImageLimits, decode_image, page_count
 from vision_service.image.pictures import Pictures
 from vision_service.tiles import TilingOptions, cut

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import AvifImagePlugin, Image, ImageCms, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from shared.errors import ImageTooLarge, ImageUnreadable
+from internvl.errors import ImageTooLarge, ImageUnreadable
 from vision_service.file_kinds import PNG, FileKind, Medium, file_kind
 from vision_service.image.appearance import as_rgb
 from vision_service.image.damage import MOST_MISSING, salvaged

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from shared.errors import VideoUnreadable
+from internvl.errors import VideoUnreadable
 from vision_service.image.appearance import as_rgb
 from vision_service.image.pictures import Pictures
 from vision_service.image.png_chunks import shown_chunks

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from shared.errors import VideoTooLarge, VideoUnreadable
+from internvl.errors import VideoTooLarge, VideoUnreadable
 from vision_service import file_kinds
 from vision_service.file_kinds import FileKind, Medium, file_kind
 from vision_service.video.animation_reader import AnimationReader

@@ -21,7 +21,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from PIL import Image
 
-from shared.errors import VideoUnreadable
+from internvl.errors import VideoUnreadable
 from vision_service.video.reader import FrameReader
 from vision_service.video.sampling import VideoLimits
 from vision_service.video.timeline import Timeline, read_timeline

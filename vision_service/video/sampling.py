@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.errors import BadOption, VideoTooLarge
+from internvl.errors import BadOption, VideoTooLarge
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import ImageUnreadable
+from internvl.errors import ImageUnreadable
 from tests.support.pictures import file_of
 from vision_service.image.decoding import ImageLimits, decode_image
 

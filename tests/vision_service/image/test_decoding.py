@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import ImageTooLarge, ImageUnreadable, InvalidRequest
+from internvl.errors import ImageTooLarge, ImageUnreadable, InvalidRequest
 from tests.support.pictures import file_of, synthetic
 from tests.support.videos import sound_file, video_file
 from vision_service.image.decoding import FORMATS, ImageLimits, decode_image, page_count

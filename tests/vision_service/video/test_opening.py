@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import BadOption, VideoTooLarge, VideoUnreadable
+from internvl.errors import BadOption, VideoTooLarge, VideoUnreadable
 from tests.support import malformed
 from tests.support.malformed import clip_of_pictures
 from tests.support.pictures import file_of, synthetic

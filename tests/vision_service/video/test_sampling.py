@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import BadOption
+from internvl.errors import BadOption
 from tests.support import golden
 from vision_service.video.sampling import FrameOptions, frame_indices, wanted_indices
 
