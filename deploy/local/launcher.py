@@ -23,6 +23,7 @@ from deploy.local.progress import StartDisplay
 from deploy.local.redis_server import start_redis
 from internvl.client import ChatClient
 from internvl.errors import ModelMismatch, Unavailable
+from internvl.transport.tasks import first_failure
 
 DEMO_MODEL = Path(__file__).parent / "demo_model" / "checkpoint"
 DEMO_MODEL_NAME = "InternVL3-demo"
@@ -233,8 +234,4 @@ async def _answers(address: str) -> None:
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """What ended the stack: a dead process before all else, for what else failed failed because of it."""
-    died = failures.subgroup(ServiceDied)
-    error: BaseException = died if died is not None else failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return first_failure(failures.subgroup(ServiceDied) or failures)
