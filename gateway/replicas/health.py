@@ -1,10 +1,14 @@
 """Whether a replica gets calls, from the outcomes of checks and calls. Pure: the clock is handed in.
 
     absent ──check ok──> present ──call failed──> ejected ──pause over, check ok──> present
-       ^                    │
-       └─check failed───────┘  at once when it refuses; after MISSED_CHECKS when it does not answer
+       ^                  │   ^
+       │       check missed   check ok
+       │                  v   │
+       └─MISSED_CHECKS─── silent
 
-Each ejection within CALM_SECONDS of the one before lasts twice as long.
+A check that is refused makes it absent at once: it says that it does not serve, or cannot be reached. One that is
+missed, not answered in time, makes it silent: it may hang. Each ejection within CALM_SECONDS of the one before lasts
+twice as long.
 """
 
 import random
@@ -18,7 +22,7 @@ _LONGEST_EJECTION_SECONDS = 15.0
 
 
 class ReplicaHealth:
-    """One replica's."""
+    """Health of one replica."""
 
     def __init__(self) -> None:
         self.info: ModelInfo | None = None
@@ -34,8 +38,18 @@ class ReplicaHealth:
 
     @property
     def is_usable(self) -> bool:
-        """Present, and not ejected."""
-        return self.info is not None and self._ejected_until is None
+        """Present, neither ejected nor silent."""
+        return self.is_answering and self._ejected_until is None
+
+    @property
+    def is_answering(self) -> bool:
+        """Present, and it answered the last check."""
+        return self.info is not None and not self._missed
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it left the last check unanswered."""
+        return self._missed > 0
 
     def check_passed(self, info: ModelInfo, now: float) -> None:
         """It answers and says that it serves."""
@@ -46,11 +60,17 @@ class ReplicaHealth:
             self._ejected_until = None
             self._returned = now
 
-    def check_failed(self, *, refused: bool) -> None:
-        """It says that it does not serve or cannot be reached (`refused`), or it did not answer in time."""
+    def check_refused(self) -> None:
+        """It says that it does not serve, or cannot be reached."""
+        self.was_checked = True
+        self._missed = 0
+        self.info = None
+
+    def check_missed(self) -> None:
+        """It did not answer in time."""
         self.was_checked = True
         self._missed += 1
-        if refused or self._missed >= MISSED_CHECKS:
+        if self._missed >= MISSED_CHECKS:
             self.info = None
 
     def call_failed(self, now: float) -> None:

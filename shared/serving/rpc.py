@@ -27,7 +27,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from internvl import errors
-from internvl.transport.channel import channel_options
+from internvl.transport.channel import MIN_PING_SECONDS, channel_options
 from internvl.transport.status import DETAILS_KEY, status_code, to_status
 from shared.serving.metrics import CALL_SECONDS, CALLS, metrics_server
 from shared.serving.request_context import REQUEST_ID_KEY, enter_request
@@ -50,9 +50,9 @@ class Server:
         self._settings = settings
         self._health = health.aio.HealthServicer()
         options = [
-            *channel_options(settings.max_message_bytes),
+            *channel_options(settings.max_message_bytes, settings.keepalive),
             ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(MIN_PING_SECONDS * 1000)),
         ]
         self.grpc = grpc.aio.server(interceptors=[_Boundary()], options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

@@ -19,13 +19,20 @@ def test_absent_until_checked() -> None:
     assert health.is_usable
 
 
-def test_a_refusal_makes_it_absent_at_once_and_silence_after_some_time() -> None:
-    refused, silent = present(), present()
-    refused.check_failed(refused=True)
-    assert (refused.is_usable, refused.info, refused.last_info) == (False, None, INFO)
+def test_a_refusal_makes_it_absent_at_once() -> None:
+    health = present()
+    health.check_refused()
+    assert (health.is_usable, health.is_silent, health.info, health.last_info) == (False, False, None, INFO)
+
+
+def test_silence_makes_it_unusable_at_once_and_absent_after_some_time() -> None:
+    health = present()
     for missed in range(1, MISSED_CHECKS + 1):
-        silent.check_failed(refused=False)
-        assert silent.is_usable == (missed < MISSED_CHECKS)
+        health.check_missed()
+        assert (health.is_usable, health.is_answering, health.is_silent) == (False, False, True)
+        assert (health.info is None) == (missed == MISSED_CHECKS)
+    health.check_passed(INFO, 100.0)
+    assert health.is_usable
 
 
 def test_a_failed_call_ejects_until_a_check_after_the_pause() -> None:

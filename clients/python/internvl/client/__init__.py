@@ -21,6 +21,7 @@ from internvl.client.events import Delta, Event, Finished, Media, Started, Token
 from internvl.client.messages import Image, Message, Part, Piece, Sampling, Video, Visual, user
 from internvl.client.session import ChatSession, follow
 from internvl.client.sync_client import SyncChatClient, SyncChatSession
+from internvl.transport.channel import Keepalive
 from internvl.transport.tls import TlsFiles
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "Finished",
     "Image",
+    "Keepalive",
     "Media",
     "Message",
     "Part",
