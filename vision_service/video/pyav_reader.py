@@ -190,7 +190,7 @@ def _image(frame: av.VideoFrame) -> Image.Image:
 
 def _matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The linear part of the display matrix, (2, 2): a stored (x, y) is shown at (x, y) @ matrix."""
-    data = next((data for data in frame.side_data if data.type is SideDataType.DISPLAYMATRIX), None)
+    data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
     if data is None or data.buffer_size < _MATRIX_BYTES:
         return None
     return np.frombuffer(bytes(data)[:_MATRIX_BYTES], "<i4").reshape(3, 3)[:2, :2]
