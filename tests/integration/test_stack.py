@@ -191,7 +191,7 @@ async def test_a_clip_is_its_frames(client: ChatClient, stack: Stack, tmp_path: 
     assert started.media[0].tile_count == 5
     assert finished.usage.visual_token_count == started.media[0].token_count
     assert [media.embedding_cached for media in (*started.media, *again.media)] == [False, True]
-    with pytest.raises(BadOption, match="outside the clip"):
+    with pytest.raises(BadOption, match="starts at 60 s, the video ends at 3 s"):
         await ask(ChatSession(client), Video(clip.data, start_seconds=60.0, end_seconds=70.0), "What?")
     with pytest.raises(VideoUnreadable):
         await ask(ChatSession(client), Video(b"no clip"), "What?")

@@ -57,7 +57,9 @@ def _reached_rows(data: bytes, image: Image.Image) -> int:
 
 def _differences(one: Image.Image, other: Image.Image) -> np.ndarray:
     """uint8 (H, W): the largest of any channel."""
-    return np.atleast_3d(np.asarray(ImageChops.difference(one, other))).max(axis=2)
+    differences: np.ndarray = np.atleast_3d(np.asarray(ImageChops.difference(one, other)))
+    largest: np.ndarray = differences.max(axis=2)
+    return largest
 
 
 def _into(data: bytes, formats: tuple[str, ...], fill: int) -> Image.Image | None:
