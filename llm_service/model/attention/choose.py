@@ -9,7 +9,8 @@ from llm_service.model.attention.flash import PAGE_MULTIPLE, FlashAttention, Fla
 from llm_service.model.attention.interface import AttentionKernel
 from llm_service.model.attention.native import NativeAttention
 from llm_service.model.attention.sdpa import SdpaAttention
-from llm_service.model.kernels.native import NativeUnsupported, native_for
+from llm_service.model.kernels.build import NativeUnsupported
+from llm_service.model.kernels.native import native_for
 
 log = logging.getLogger(__name__)
 KernelName = Literal["auto", "flash", "native", "sdpa"]

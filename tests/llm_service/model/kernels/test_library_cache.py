@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from llm_service.model.kernels import library_cache as module
 from llm_service.model.kernels.library_cache import MAX_LIBRARIES, CacheUnusable, LibraryCache, user_folder
 
 
@@ -63,7 +62,7 @@ def test_a_folder_that_others_can_write_is_refused(folder: Path, mode: int) -> N
 
 def test_a_folder_of_another_user_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir(parents=True)
-    monkeypatch.setattr(module.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(CacheUnusable, match="another user"):
         LibraryCache(folder)
 

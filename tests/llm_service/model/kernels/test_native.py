@@ -17,8 +17,8 @@ from llm_service.model.attention.native import NativeAttention
 from llm_service.model.attention.sdpa import SdpaAttention
 from llm_service.model.kernels import build as build_module
 from llm_service.model.kernels import native as module
-from llm_service.model.kernels.build import Build
-from llm_service.model.kernels.native import Native, NativeUnsupported, load_native, native_for
+from llm_service.model.kernels.build import Build, NativeUnsupported
+from llm_service.model.kernels.native import Native, load_native, native_for
 from llm_service.model.kernels.widening import widens
 from llm_service.model.options import ModelOptions
 from tests.support.kernels import FUSED, PLAIN, name_of, one_thread, pages_of, randn
