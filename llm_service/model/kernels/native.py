@@ -14,7 +14,6 @@ import platform
 import tempfile
 import time
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,7 +21,6 @@ from torch.nn import functional as F
 
 from llm_service.model.kernels.build import Build, NativeUnsupported
 from llm_service.model.kernels.library_cache import CacheUnusable, LibraryCache, user_folder
-from llm_service.model.kernels.widening import widens
 
 log = logging.getLogger(__name__)
 _TARGET_BY_CAPABILITY = {"AVX2": "x86-64-v3", "AVX512": "x86-64-v4"}
@@ -107,24 +105,16 @@ class Native:
         return result
 
 
-def native_for(device: torch.device, dtype: torch.dtype) -> Native | None:
-    """The kernels, where they are of use and available; where they are not available, the log says why."""
-    return _load() if dtype == torch.bfloat16 and widens(device, dtype) else None
-
-
-@cache
-def _load() -> Native | None:
-    built = _built(_TARGET_BY_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ""))
-    try:
-        return Native(built) if built.exists() else load_native()
-    except NativeUnsupported as error:
-        log.warning("PyTorch's kernels compute in bfloat16, which takes longer", extra={"cause": str(error)})
-        return None
-
-
 def load_native(build: Build | None = None) -> Native:
-    """From this user's cache, or compiled; for the processor at hand by default. Raises NativeUnsupported."""
-    build = build or Build()
+    """The kernels of a build, from this user's cache or compiled now. Raises NativeUnsupported.
+
+    Without a build: those compiled ahead for this processor if there are any, else those for the processor at hand.
+    """
+    if build is None:
+        ahead = _built(_TARGET_BY_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ""))
+        if ahead.exists():
+            return Native(ahead)
+        build = Build()
     try:
         cached = closing(LibraryCache(user_folder()))
     except CacheUnusable as error:
