@@ -28,7 +28,7 @@ SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
-    """The command `internvl-llm`."""
+    """Runs the service until it is stopped."""
     run_service(LlmSettings, serve)
 
 

@@ -32,7 +32,7 @@ from vision_service.video.sampling import VideoLimits
 
 
 def main() -> None:
-    """The command `internvl-vision`."""
+    """Runs the service until it is stopped."""
     run_service(VisionSettings, serve)
 
 
