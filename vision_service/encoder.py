@@ -20,14 +20,15 @@ from vision_service.decoder.job import ImageJob, Job, VideoJob
 from vision_service.decoder.pool import Decoders
 from vision_service.decoder.process import Decoded
 from vision_service.encoder_status import EncoderStatus
-from vision_service.image import ImageLimits
+from vision_service.image.decoding import ImageLimits
+from vision_service.image.pictures import Pictures
 from vision_service.metrics import DECODE_SECONDS, EMBEDDINGS
 from vision_service.tiles import TilingOptions
-from vision_service.video import FrameOptions, VideoLimits
+from vision_service.video.sampling import FrameOptions, VideoLimits
 
 log = logging.getLogger(__name__)
 _UPLOAD_WAIT_SECONDS = 10.0
-PREPROCESSING_VERSION = "1"
+PREPROCESSING_VERSION = "2"
 """Raise it when the same bytes and options give other tiles."""
 
 Source = bytes | str
@@ -52,7 +53,7 @@ class EncoderLimits:
     image: ImageLimits
     video: VideoLimits
     max_queued_decodes: int
-    exif_orientation: bool
+    pictures: Pictures
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Encoder:
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
         """Raises ImageUnreadable, ImageTooLarge, MediaExpired, ResourceExhausted."""
-        return await self._encode(tenant, source, ImageJob(tiling, self._limits.image, self._limits.exif_orientation))
+        return await self._encode(tenant, source, ImageJob(tiling, self._limits.image, self._limits.pictures))
 
     async def encode_video(self, tenant: str, source: Source, frames: FrameOptions, tiling: TilingOptions) -> Encoded:
         """Raises VideoUnreadable, VideoTooLarge, BadOption, MediaExpired, ResourceExhausted."""

@@ -14,7 +14,7 @@ from shared.checkpoint.config import ModelConfig
 from vision_service.encoder import Encoded, Encoder, Source
 from vision_service.settings import VisionSettings
 from vision_service.tiles import TilingOptions
-from vision_service.video import FrameOptions
+from vision_service.video.sampling import FrameOptions
 
 MAX_TENANT_CHARS = 256
 

@@ -47,7 +47,7 @@ class SayingX(Engine):
 
 
 async def events_of(engine: Engine, resumed: str, *, stop: str, max_tokens: int) -> list[Event]:
-    builder = PromptBuilder(tokenizer(), "be brief")
+    builder = PromptBuilder(tokenizer().backend_tokenizer, "be brief")
     generator = Generator(engine, builder, tokenizer().backend_tokenizer, cast(EmbeddingLoader, None), Window(1000, 10))
     request = GenerationRequest(
         tenant="t",

@@ -29,6 +29,23 @@ def test_is_within_the_step_of_eight_bits(dtype: torch.dtype, has_bias: bool, ha
     assert 0.001 < float((result.double() - exact).norm() / exact.norm()) < 0.012
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_rows_are_divided_by_the_scale_that_is_used(dtype: torch.dtype) -> None:
+    """A scale that is rounded after the division shifts a whole row by up to half a step of its dtype."""
+    torch.manual_seed(1)
+    weight = torch.randn(512, 1024).to(dtype)
+    projection = Int8Projection(weight, None, has_kernel=False)
+    rebuilt = projection._int8.float() * projection._scale.float()[:, None]
+    assert float((rebuilt - weight.float()).abs().amax(dim=1).div(projection._scale.float()).max()) <= 1.0
+    drift = (rebuilt * weight.float()).sum(dim=1) / weight.float().square().sum(dim=1) - 1
+    assert float(drift.abs().mean()) < 3e-4
+
+
+def test_a_row_of_zeros_stays_zeros() -> None:
+    projection = Int8Projection(torch.zeros(16, 32, dtype=torch.bfloat16), None, has_kernel=False)
+    assert float(projection(torch.ones(1, 32, dtype=torch.bfloat16)).abs().max()) == 0
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_model_with_8_bit_layers_gives_nearly_the_same_logits(tmp_path: Path, dtype: str) -> None:
     write_random_checkpoint(tmp_path)
