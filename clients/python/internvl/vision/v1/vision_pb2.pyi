@@ -375,6 +375,7 @@ class GetStatusResponse(_message.Message):
     DECODING_COUNT_FIELD_NUMBER: _builtins.int
     PENDING_WRITE_BYTES_FIELD_NUMBER: _builtins.int
     IS_DEGRADED_FIELD_NUMBER: _builtins.int
+    BATCH_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     queued_tile_count: _builtins.int
     """Tiles waiting for the model."""
     decoding_count: _builtins.int
@@ -383,6 +384,8 @@ class GetStatusResponse(_message.Message):
     """Bytes on their way to the store, behind answers."""
     is_degraded: _builtins.bool
     """Whether the store failed to answer the last time: slower, not broken."""
+    batch_age_seconds: _builtins.float
+    """Age of the oldest batch on a device, in seconds; 0 when there is none. One that keeps growing is a device that hangs."""
     def __init__(
         self,
         *,
@@ -390,10 +393,11 @@ class GetStatusResponse(_message.Message):
         decoding_count: _builtins.int = ...,
         pending_write_bytes: _builtins.int = ...,
         is_degraded: _builtins.bool = ...,
+        batch_age_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding_count", b"decoding_count", "is_degraded", b"is_degraded", "pending_write_bytes", b"pending_write_bytes", "queued_tile_count", b"queued_tile_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_age_seconds", b"batch_age_seconds", "decoding_count", b"decoding_count", "is_degraded", b"is_degraded", "pending_write_bytes", b"pending_write_bytes", "queued_tile_count", b"queued_tile_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
