@@ -69,10 +69,16 @@ class EncodeResponse(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """For later calls instead of the bytes."""
     cached: _builtins.bool
     """Whether nothing had to be encoded."""
+    width: _builtins.int
+    """Pixels of the picture from left to right, as it was shown to the model. 0: not known."""
+    height: _builtins.int
+    """Pixels from top to bottom."""
     @_builtins.property
     def embedding(self) -> _visual_pb2.EmbeddingReference:
         """Where the LLM service reads it."""
@@ -83,10 +89,12 @@ class EncodeResponse(_message.Message):
         embedding: _visual_pb2.EmbeddingReference | None = ...,
         media_id: _builtins.str = ...,
         cached: _builtins.bool = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "height", b"height", "media_id", b"media_id", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
