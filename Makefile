@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 BUF := .venv/bin/buf
 
-.PHONY: help setup demo test lint format types imports stubs stubs-check protos lock pytest test-vllm clean
+.PHONY: help setup demo test check lint format types imports stubs stubs-check drawings protos lock pytest test-vllm clean
 # The steps of `test` are to fail one at a time, in the order written.
 .NOTPARALLEL:
 
@@ -44,6 +44,9 @@ stubs: setup ## regenerate clients/python/internvl from protos
 stubs-check: setup ## clients/python/internvl is what protos generate
 	@echo "==> stubs"
 	@$(PYTHON) -m protos.generate --check
+
+drawings: setup ## redraw docs/architecture.md's pictures from the code
+	@$(PYTHON) -m docs.drawings.draw
 
 protos: setup ## buf lint
 	@echo "==> protos (buf)"

@@ -61,7 +61,7 @@ class Cluster:
         return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
     def log(self, name: str) -> str:
-        """What a process has said."""
+        """Output of a process so far."""
         return (self._folder / f"{name}.log").read_text()
 
     def kill(self, name: str, number: signal.Signals) -> None:

@@ -61,7 +61,7 @@ class FixedDelayLlm(llm_pb2_grpc.LlmServiceServicer):
 
 
 class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
-    """Has every picture already."""
+    """Holds every image already."""
 
     async def Encode(self, request: vision_pb2.EncodeRequest, context: Context) -> vision_pb2.EncodeResponse:  # noqa: N802
         identifier = request.media_id or media_id(request.tenant, content_digest(request.data))
@@ -71,7 +71,7 @@ class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
     async def EncodeVideo(  # noqa: N802
         self, request: vision_pb2.EncodeVideoRequest, context: Context
     ) -> vision_pb2.EncodeVideoResponse:
-        raise MediaExpired("only pictures are here")
+        raise MediaExpired("only images are served here")
 
     async def PutMedia(  # noqa: N802
         self, request_iterator: AsyncIterator[vision_pb2.PutMediaRequest], context: Context
@@ -97,7 +97,7 @@ class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
 
 
 async def main(seconds: float, token_count: int) -> None:
-    """Serves until it is told to stop."""
+    """Serves until it is stopped."""
     configure_logging("fixed-delay", "info")
     server = Server(FixedDelaySettings())
     llm_pb2_grpc.add_LlmServiceServicer_to_server(FixedDelayLlm(seconds, token_count), server.grpc)

@@ -45,7 +45,7 @@ Held = dict[int, tuple[Outcome, ...]]
 
 
 class Load:
-    """Numbered conversations of two turns about a picture of their own."""
+    """Numbered conversations of two turns about an image of their own."""
 
     def __init__(self, addresses: Sequence[str], *, concurrency: int) -> None:
         self._addresses = addresses
@@ -86,7 +86,7 @@ class Load:
                 self._done[number] = await self.conversation(client, number)
 
     async def conversation(self, client: ChatClient, number: int) -> tuple[Outcome, ...]:
-        """What conversation `number` says, whenever and wherever it is held."""
+        """Text of conversation `number`, whenever and wherever it is held."""
         sampling = Sampling(max_tokens=TOKENS, temperature=100.0, top_k=64, seed=number, top_logprob_count=0)
         session = ChatSession(client, sampling=sampling)
         first = await self._turn(session, picture(number), f"Story {number}, please.")

@@ -45,7 +45,7 @@ class EmbeddingLoader:
         """Rows [first_row, last_row) of a visual, (last_row - first_row, D) in the stored dtype, on the CPU.
 
         Two copies: the kernel's into a tile's buffer, and from there into the tensor. Raises EmbeddingNotFound when
-        nobody has them, EmbeddingInvalid when they are not what the reference says or not finite.
+        no place has them, EmbeddingInvalid when they are not what the reference says or not finite.
         """
         with span("fetch", rows=last_row - first_row), FETCH_SECONDS.time():
             return await self._load(visual, first_row, last_row)
@@ -108,7 +108,7 @@ class EmbeddingLoader:
         return values
 
     async def _discard(self, visual: Visual, manifest: Manifest) -> None:
-        """Lets it be made again: whoever comes next is not to find it."""
+        """Discards it, so that the next request has it made again."""
         with suppress(StoreUnavailable):
             await self._store.discard(visual.key, manifest.tile_count)
 

@@ -1,4 +1,4 @@
-"""What the LLM service shows to Prometheus, beside what all services do (shared/serving/metrics.py)."""
+"""Metrics of the LLM service, beside those of all services (`shared.serving.metrics`)."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class ReplyClock:
 
 
 class EngineCollector(Collector):
-    """What the engine holds at the time of the scrape, and what it has counted until then."""
+    """State of the engine at the time of the scrape, and its counts until then."""
 
     def __init__(self, status: Callable[[], EngineStatus]) -> None:
         self._status = status

@@ -1,4 +1,4 @@
-"""What the vision service shows to Prometheus, beside what all services do (shared/serving/metrics.py)."""
+"""Metrics of the vision service, beside those of all services (`shared.serving.metrics`)."""
 
 from collections.abc import Callable, Iterator
 
@@ -40,7 +40,7 @@ MEMORY_EVICTIONS = Counter(
 
 
 class EncoderCollector(Collector):
-    """What the encoder holds at the time of the scrape."""
+    """Load of the encoder at the time of the scrape."""
 
     def __init__(self, status: Callable[[], EncoderStatus]) -> None:
         self._status = status

@@ -24,7 +24,7 @@ from deploy.local.demo_model.layout import to_original
 
 Layout = Literal["internvl", "hf"]
 SHARD_BYTES = 1 << 30
-"""Of one file, unless a single tensor is larger; about twice as much memory is needed."""
+"""Size of one file, unless a single tensor is larger; about twice as much memory is needed."""
 
 
 def write_checkpoint(

@@ -1,9 +1,9 @@
 """Tiles through the vision tower: python -m bench.encode [--vllm PYTHON] [--plot FILE]
 
 On one random checkpoint of a family shape, in one run: this package's encoder, transformers' own InternVL from the same
-tensors, vLLM's tower if there is one, and the bound that this machine's matrix products set. What counts are the
-ratios. The engines take turns, and of each one's turns the quickest is told; a run is worth nothing, and fails, when
-other processes used more than 0.15 of a core.
+tensors, vLLM's tower if there is one, and the bound that this machine's matrix products set. The ratios
+matter. The engines take turns, and the quickest turn of each is reported; a run fails when other processes used more
+than 0.15 of a core.
 """
 
 import argparse
@@ -37,13 +37,13 @@ OURS, TRANSFORMERS, VLLM = "this package", "transformers", "vLLM"
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds per tile of a picture of so many."""
+    """Seconds per tile, by tiles of the image."""
 
     tile_count: int
     seconds: dict[str, float]
     """By engine."""
     bound: float
-    """Of the products alone, at the rate that a large one reaches here."""
+    """Seconds of the matrix products alone, at the rate that a large one reaches here."""
 
 
 def tile_flops(shape: TowerShape, decoder_width: int) -> int:
@@ -131,7 +131,7 @@ def _expect(line: str, word: str) -> None:
 
 
 def _in_batches(encoder: VisualEncoder, pixels: torch.Tensor, size: int) -> None:
-    """As the service's batcher cuts the tiles of one picture."""
+    """As the service's batcher cuts the tiles of one image."""
     for batch in torch.split(pixels, size):
         encoder(batch)
 

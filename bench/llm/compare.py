@@ -3,7 +3,7 @@
     python -m bench.llm CHECKPOINT [--vllm PYTHON] [--rounds 2] [--plot llm.png]
 
 CHECKPOINT is one of `python -m bench.checkpoint`. Each engine runs in a process of its own, one after the other, and
-all of them again in the next round; of each figure the best is told. A round is thrown away and repeated when other
+all of them again in the next round; the best of each figure is reported. A round is thrown away and repeated when other
 processes used more than 0.15 of a core.
 """
 
@@ -106,7 +106,7 @@ def roofline(sizes: Sizes, dtype: torch.dtype) -> Figures:
 
 
 def calmly(command: Sequence[str]) -> Figures:
-    """What the command prints, from a run with the machine to itself. Raises OthersAtWork if there is none."""
+    """Output of the command, from a run with the machine to itself. Raises OthersAtWork if there is none."""
     for _ in range(ATTEMPTS):
         load = OtherLoad()
         environment = {**os.environ, **_ENVIRONMENT}

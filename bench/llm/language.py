@@ -1,18 +1,18 @@
-"""What the language model is asked in `bench.llm`: the same for every engine. Plain data, importable anywhere."""
+"""Workload of `bench.llm`: the same for every engine. Plain data, importable anywhere."""
 
 import random
 from collections.abc import Sequence
 
 PREFILL_TOKENS = 1856
-"""A picture of seven tiles and 64 tokens of text."""
+"""An image of seven tiles and 64 tokens of text."""
 TURN_TOKENS = 40
 """A second question about it."""
 DECODE_BATCHES = (1, 4, 8)
 DECODE_PROMPT_TOKENS, DECODE_TOKENS = 300, 33
 CHATS, CHAT_PROMPT_TOKENS, CHAT_TOKENS = 16, 296, 32
-"""Chats about a picture of one tile each."""
+"""Chats about an image of one tile each."""
 _TEXT_TOKENS = 150_000
-"""Of the vocabulary: below all control tokens."""
+"""Part of the vocabulary: below all control tokens."""
 
 
 class Prompts:

@@ -33,7 +33,7 @@ async def measure(settings: LlmSettings, seed: int) -> dict[str, float]:
 
 
 async def measure_engine(engine: Engine, seed: int) -> dict[str, float]:
-    """Of an engine that runs and has nothing else to do."""
+    """Figures of an engine that runs and has nothing else to do."""
     prompts, found = Prompts(seed), dict[str, float]()
 
     async def arrivals(prompt: list[int], count: int) -> list[float]:

@@ -19,7 +19,7 @@ SIZES = tuple(_DECODERS)
 
 
 def config_of(size: str) -> ModelConfig:
-    """Raises ValueError for a size that is none."""
+    """Configuration of a released size. Raises ValueError for an unknown one."""
     if size not in _DECODERS:
         raise ValueError(f"no such size: {size}; there are {', '.join(SIZES)}, or a checkpoint's folder")
     vision, (hidden, layers, heads, kv_heads, intermediate) = _DECODERS[size]

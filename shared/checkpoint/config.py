@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 DEFAULT_SYSTEM_MESSAGE = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
-"""Of the template internvl2_5; in force where config.json gives none."""
+"""System message of the template internvl2_5, where config.json gives none."""
 
 
 class ConfigUnsupported(ValueError):
@@ -70,7 +70,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What the services need to know of a checkpoint."""
+    """Configuration of a checkpoint, as far as the services need it."""
 
     vision: VisionConfig
     language: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What a model service says of its checkpoint, in the form the gateway compares."""
+"""Identity of a model service's checkpoint, in the form that the gateway compares."""
 
 from internvl.common.v1 import visual_pb2
 from shared.checkpoint.config import ModelConfig

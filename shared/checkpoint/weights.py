@@ -162,7 +162,7 @@ class Checkpoint:
         return digest.digest()
 
     def pairing_fingerprint(self) -> str:
-        """What vision and LLM services must agree on: configuration, tensor table and the projector's weights.
+        """Fingerprint that both services must agree on: configuration, tensor table and the projector's weights.
 
         The projector ties the two halves together and is small, so both services can afford to read it.
         """

@@ -1,4 +1,4 @@
-"""What every service runs on.
+"""The base of every service's process.
 
 service          start and end of a service's process
 rpc              the gRPC server: limits, health, reflection, statuses, drain

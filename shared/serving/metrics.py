@@ -1,4 +1,4 @@
-"""What Prometheus reads of this process: one registry, its HTTP port, and what every service counts.
+"""Metrics of this process: one registry, its HTTP port, and the metrics that every service has.
 
 Each service names its own metrics in its `metrics.py`. Names begin with internvl_ and end with their unit; labels take
 few values: never a tenant, a key, an address or a message.
@@ -50,7 +50,7 @@ STORE_FAILURES = Counter("internvl_store_failures", "Calls that the store did no
 
 
 def render_metrics() -> tuple[bytes, str]:
-    """What a scrape answers: body and content type. For whoever serves HTTP already."""
+    """Body and content type of a scrape, for a server that speaks HTTP already."""
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
 
 

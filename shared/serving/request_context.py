@@ -1,4 +1,4 @@
-"""What travels with a request through all services: its id, and the trace it is part of.
+"""Context that travels with a request through all services: its id, and the trace it is part of.
 
     x-request-id   the caller's if it is printable ASCII of at most 128 characters, else a new one
     traceparent    W3C Trace Context, level 1 and what later versions may append; dropped unless it is well formed
@@ -28,7 +28,7 @@ _VERSION_0_CHARS = 55
 
 @dataclass(frozen=True)
 class RequestContext:
-    """Of one request. Empty strings: the caller sent none that can be used."""
+    """Context of one request. Empty strings: the caller sent none that can be used."""
 
     request_id: str
     traceparent: str = ""
@@ -60,7 +60,7 @@ class RequestContext:
         return self.traceparent[3:35]
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a call to the next service carries."""
+        """Metadata for a call to the next service."""
         pairs = (
             (REQUEST_ID_KEY, self.request_id),
             (TRACEPARENT_KEY, self.traceparent),
@@ -69,7 +69,7 @@ class RequestContext:
         return tuple((key, value) for key, value in pairs if value)
 
     def log_fields(self) -> dict[str, str]:
-        """What a log line carries."""
+        """Fields for a log line."""
         fields = {"request_id": self.request_id, "trace_id": self.trace_id}
         return {name: value for name, value in fields.items() if value}
 
@@ -95,7 +95,7 @@ def enter_request(metadata: Iterable[tuple[str, str | bytes]]) -> RequestContext
 
 
 def outgoing_metadata() -> tuple[tuple[str, str], ...]:
-    """What a call made now carries; nothing outside a request."""
+    """Metadata for a call made now; none outside a request."""
     context = _current.get()
     return () if context is None else context.metadata()
 

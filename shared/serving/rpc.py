@@ -1,4 +1,4 @@
-"""What every gRPC server and channel here has: limits, TLS, health, reflection, statuses, request ids, drain.
+"""The gRPC server of every service: limits, TLS, health, reflection, statuses, request ids, drain.
 
     server = Server(settings)
     add_VisionServiceServicer_to_server(servicer, server.grpc)
@@ -40,7 +40,7 @@ LIVENESS = "liveness"
 """Name that health checks answer for as long as the process serves at all, whatever is behind it."""
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 _POLLED = ("/GetModelInfo", "/GetStatus")
-"""What gateways and people ask each second: worth a line only when something is being looked for."""
+"""Methods that gateways poll each second: logged at debug level only."""
 
 
 class Server:

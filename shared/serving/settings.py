@@ -21,7 +21,7 @@ MEBIBYTE = 1 << 20
 
 
 class ServiceSettings(BaseSettings):
-    """What every service has."""
+    """Settings of every service."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, cli_kebab_case=True, hide_input_in_errors=True
@@ -62,7 +62,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def tls_files(self) -> TlsFiles | None:
-        """Of this server; None: in the clear."""
+        """TLS files of this server; None: in the clear."""
         if self.tls_certificate is None:
             return None
         return TlsFiles(self.tls_certificate, self.tls_key, self.tls_client_ca)
@@ -78,7 +78,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def refuse_unknown_variables(cls) -> None:
-        """Raises ValueError that names the variables nobody reads."""
+        """Raises ValueError that names unknown variables."""
         own = str(cls.model_config["env_prefix"])
         known = {f"{own}{name.upper()}" for name in cls.model_fields}
         strangers = [
@@ -92,7 +92,7 @@ class ServiceSettings(BaseSettings):
 
 
 class PeerSettings(BaseSettings):
-    """What a service has that calls others."""
+    """Settings of a service that calls others."""
 
     peer_ca: Path | None = None
     """PEM file of the authority that signed the services this one calls; switches TLS on for these calls."""
@@ -119,7 +119,7 @@ class PeerSettings(BaseSettings):
 
 
 class ModelSettings(ServiceSettings):
-    """What both model services have."""
+    """Settings of both model services."""
 
     model: str
     """Folder of an InternVL3 checkpoint, or its name on the model hub."""

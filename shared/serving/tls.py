@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Of a server; with an authority, clients must show a certificate of it. Raises ValueError."""
+    """Credentials of a server; with an authority, clients must show a certificate of it. Raises ValueError."""
     watched = _Watched(files, _configuration)
     credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
         watched.value,
@@ -43,7 +43,7 @@ class PeerTls:
 
 
 class _Watched(Generic[Made]):
-    """What is made of files that may be replaced."""
+    """A value made from files that may be replaced."""
 
     def __init__(self, files: TlsFiles, make: Callable[[TlsFiles], Made]) -> None:
         """Raises ValueError."""

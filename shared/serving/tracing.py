@@ -3,7 +3,7 @@
     async with tracing(settings):                # in the process, once
         with span("encode", tiles=7):            # around work; what is called inside is its child, in any service
             ...
-        record("queue", started, ended)          # of work that somebody else timed
+        record("queue", started, ended)          # of work that was timed elsewhere
 
 The parent is the request's `traceparent` (`request_context`), and inside a span that is the span's own, so it travels
 with every call that is made there.
@@ -112,7 +112,7 @@ class PhaseClock:
 
 
 def _parent() -> "Context":
-    """Of a new span: what the request's traceparent names, or nothing."""
+    """Parent of a new span: the one that the request's traceparent names, or none."""
     from opentelemetry.context import Context
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 

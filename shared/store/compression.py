@@ -1,7 +1,7 @@
 """Lossless compression of floating-point rows, byte plane by byte plane.
 
 The high byte of a float holds its sign and most of its exponent, which repeat; the other bytes are noise that no
-compressor can shorten. So the high bytes go through Zstandard and the rest is stored as it is:
+compressor can shorten. So the high bytes go through Zstandard and the rest is stored unchanged:
 
     uint32 length of the compressed plane | compressed high bytes | remaining bytes, plane by plane
 

@@ -2,7 +2,7 @@
 
 An embedding is one value a tile and a manifest that is written last, so that a reader sees all of it or nothing:
 
-    internvl:{<key>}:manifest    frame(MANIFEST) + tile count of each part, uint32: one part for a picture, one a frame
+    internvl:{<key>}:manifest    frame(MANIFEST) + tile count of each part, uint32: one part for an image, one a frame
     internvl:{<key>}:0           frame(TILE)     + rows, little-endian, (R, D)
     internvl:{<key>}:1 ...
 
@@ -38,7 +38,7 @@ class Manifest:
     width: int
     dtype: str
     part_tile_counts: tuple[int, ...]
-    """Tiles of the picture, or of each frame of a clip."""
+    """Tiles of the image, or of each frame of a video."""
 
     @property
     def tile_count(self) -> int:
@@ -87,7 +87,7 @@ class EmbeddingStore:
         """Values that failed their checks since the start."""
 
     async def find(self, key: str) -> Manifest | None:
-        """The manifest if all of the embedding is there; its life starts anew."""
+        """The manifest if all of the embedding is there; its TTL is renewed."""
         (value,) = await self._values.get([_manifest_name(key)])
         manifest = await self._manifest(key, value)
         if manifest is None:
@@ -107,7 +107,7 @@ class EmbeddingStore:
         STORE_WRITTEN_BYTES.inc(sum(map(len, tiles)))
 
     async def read(self, key: str, tiles: Sequence[int]) -> tuple[Manifest, list[memoryview]]:
-        """The manifest, and rows of the tiles, (R, D) each as raw bytes, checked; its life starts anew.
+        """The manifest, and rows of the tiles, (R, D) each as raw bytes, checked; its TTL is renewed.
 
         Up to TILES_PER_READ tiles in one round trip. Raises EmbeddingNotFound if something is absent, or is bad: the
         embedding is then discarded, to be made again.
@@ -155,7 +155,7 @@ class EmbeddingStore:
             return None
 
     async def _touch(self, key: str, manifest: Manifest) -> bool:
-        """Whether all of it is there; if not, nobody will find it any more."""
+        """Whether all of it is there; if not, it is discarded."""
         names = _names(key, manifest.tile_count)
         if await self._values.touch(names, self._seconds) == len(names):
             return True

@@ -1,4 +1,4 @@
-"""What a value in the store looks like, and how its reader knows that it is the right one.
+"""Layout of a value in the store, and the checks by which a reader knows that it is the right one.
 
     0   magic "IVLE"      4 version   5 kind   6 dtype   7 codec
     8   rows, uint32     12 width, uint32     16 payload bytes before compression, uint64
@@ -7,7 +7,7 @@
     64  payload
 
 The digest covers the name: a value that turns up under another name, because a proxy or a client mixed up its answers,
-is as bad as one with a flipped bit. It guards against accidents. Whoever may write to the store could forge any digest
+is as bad as one with a flipped bit. It guards against accidents. A writer to the store could forge any digest
 without a secret, SHA-256 as well; that is what Redis users and TLS are for. Nothing read here is ever unpickled.
 """
 
@@ -33,7 +33,7 @@ _PADDING = bytes(HEADER_BYTES - _START.size - _DIGEST_BYTES)
 
 
 class ValueKind(IntEnum):
-    """What follows a header."""
+    """Kind of the payload after a header."""
 
     MANIFEST = 1
     TILE = 2
@@ -51,7 +51,7 @@ class Codec(IntEnum):
 
 @dataclass(frozen=True)
 class Header:
-    """What the header says of its payload."""
+    """Description of a payload, from its header."""
 
     dtype: str
     rows: int

@@ -1,11 +1,11 @@
-"""Pictures and clips under ids, with a longer life than their embeddings, which can be made again from them.
+"""Images and videos under ids, with a longer life than their embeddings, which can be made again from them.
 
 A file is a value for every 4 MiB and one, written last, that says what they make:
 
     internvl:media:{<id>}:file    frame(MEDIA) + SHA-256 of the file + its length, uint64
     internvl:media:{<id>}:0 ...   frame(CHUNK) + 4 MiB of the file
 
-In one value a clip could neither be as long as a clip may be (512 MiB is the longest value of Redis), nor be read
+In one value a video could neither be as long as one may be (512 MiB is the longest value of Redis), nor be read
 without everyone else's lookups waiting for it.
 """
 
@@ -25,7 +25,7 @@ _FILE = struct.Struct("<32sQ")
 
 @dataclass(frozen=True)
 class KeptFile:
-    """What is known of a kept file without reading it."""
+    """Facts about a kept file that need no reading of it."""
 
     digest: bytes
     """SHA-256."""
@@ -57,7 +57,7 @@ class MediaStore:
         """Values that failed their checks since the start."""
 
     async def put(self, identifier: str, digest: bytes, data: bytes) -> None:
-        """Keeps a file, whose SHA-256 is `digest`, unless it is kept already; either way its life starts anew."""
+        """Keeps a file, whose SHA-256 is `digest`, unless it is kept already; either way its TTL is renewed."""
         if await self.touch(identifier):
             return
         file = KeptFile(digest, len(data))
@@ -68,7 +68,7 @@ class MediaStore:
         await self._values.put({_file_name(identifier): file.pack(identifier)}, self._seconds)
 
     async def find(self, identifier: str) -> KeptFile:
-        """What is kept under an id. Raises MediaExpired, also when its entry failed its checks."""
+        """The file kept under an id. Raises MediaExpired, also when its entry failed its checks."""
         (value,) = await self._values.get([_file_name(identifier)])
         if value is None:
             raise media_expired(identifier)
@@ -79,7 +79,7 @@ class MediaStore:
             raise media_expired(identifier) from error
 
     async def touch(self, identifier: str) -> bool:
-        """Starts the life of a file anew; whether all of it is there."""
+        """Renews the TTL of a file; returns whether all of it is there."""
         try:
             file = await self.find(identifier)
         except MediaExpired:

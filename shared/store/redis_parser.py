@@ -46,7 +46,7 @@ class DirectParser(BaseParser):
         self._incoming = None
 
     async def can_read(self) -> bool:
-        """Whether something is there that nobody asked for: the connection is then not used again."""
+        """Whether an unexpected reply is pending: the connection is then not used again."""
         return self._connected().is_dirty
 
     async def can_read_destructive(self) -> bool:
@@ -92,7 +92,7 @@ class DirectParser(BaseParser):
 class _Incoming(asyncio.BufferedProtocol):
     """Bytes on their way in: into a scratch buffer, or into the value that is being read.
 
-    Writing stays with asyncio's own stream, which is told what it needs to know.
+    Writing stays with asyncio's own stream, which hears only what it needs.
     """
 
     def __init__(self, transport: asyncio.Transport, stream: asyncio.Protocol) -> None:
@@ -101,7 +101,7 @@ class _Incoming(asyncio.BufferedProtocol):
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._start = self._end = 0
         self._target: memoryview | None = None
-        """What is left to fill of the value being read."""
+        """The part of the value being read that is still to be filled."""
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = self._is_paused = False
 
@@ -200,7 +200,7 @@ def _number(text: bytes) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidResponse("a number that is none") from None
+        raise InvalidResponse("not a number") from None
 
 
 def _length(text: bytes, most: int) -> int | None:

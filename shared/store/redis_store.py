@@ -154,7 +154,7 @@ class RedisStore(ValueStore):
 
 
 def _open(url: RedisUrl, timeout_seconds: float) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
-    """Who answers for the data, and who says who that is."""
+    """Clients of the data's server, and of the sentinels that name it."""
     options: dict[str, Any] = {
         **url.credentials,
         "protocol": 2,

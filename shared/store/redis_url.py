@@ -1,4 +1,4 @@
-"""Which Redis, as one URL.
+"""A Redis deployment as one URL.
 
     redis://user:password@host:6379/0             one server
     rediss://host:6379/0?ssl_ca_certs=/ca.pem     the same over TLS
@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 
 class Topology(Enum):
-    """Who answers for the data."""
+    """Kinds of deployment."""
 
     SERVER = "server"
     UNIX = "unix"
@@ -49,9 +49,9 @@ class RedisUrl:
     hosts: tuple[tuple[str, int], ...] = ()
     """One for a server; any number of sentinels or cluster nodes."""
     path: str = ""
-    """Of the socket file."""
+    """Path of the socket file."""
     service: str = ""
-    """What the sentinels call it."""
+    """Name that the sentinels know it by."""
     database: int = 0
     credentials: dict[str, str] = field(default_factory=dict, repr=False)
     """username and password, where given."""
@@ -106,7 +106,7 @@ def _host(address: str, default_port: int) -> tuple[str, int]:
         parts = urlsplit(f"//{address}")
         port = parts.port or default_port
     except ValueError:
-        raise ValueError("redis_url has a port that is none") from None
+        raise ValueError("redis_url has an invalid port") from None
     if not parts.hostname:
         raise ValueError("redis_url names no host")
     return parts.hostname, port
@@ -158,5 +158,5 @@ def _tls_option(name: str, value: str) -> str | bool:
             raise ValueError(f"redis_url has an ssl_check_hostname that is neither true nor false: {value}")
         return _TRUTH[value.lower()]
     if name == "ssl_cert_reqs" and value not in ("none", "optional", "required"):
-        raise ValueError(f"redis_url has an ssl_cert_reqs that is none of none, optional, required: {value}")
+        raise ValueError(f"redis_url: ssl_cert_reqs must be none, optional or required, got {value}")
     return value

@@ -39,7 +39,7 @@ class ValueStore(ABC):
 
     @abstractmethod
     async def release(self, name: str, token: bytes) -> None:
-        """Removes `token`, and nobody else's."""
+        """Removes the lease if it holds `token`."""
 
     @abstractmethod
     async def ping(self) -> None:

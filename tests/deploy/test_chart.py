@@ -159,8 +159,10 @@ def all_probes(container: Object) -> list[Object]:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_probes_ask_what_is_there(example: str) -> None:
-    command: Any = typer.main.get_command(app)
-    options = {name for parameter in command.commands["health"].params for name in parameter.opts}
+    group: Any = typer.main.get_command(app)
+    with group.make_context("internvl", [], resilient_parsing=True) as context:
+        command = group.get_command(context, "health")
+    options = {name for parameter in command.params for name in parameter.opts}
     for _, _, container in services(example):
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for probe in all_probes(container):
