@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import wait
 from contextlib import suppress
 
-from internvl.errors import Draining, Unavailable
+from internvl.errors import Draining, InternvlError, Unavailable
 from llm_service.engine.counts import EngineCounts
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import (
     Engine,
     EngineRequest,
@@ -56,12 +57,16 @@ class TorchEngine(Engine):
         limits: SchedulerLimits,
         followers: Followers | None = None,
         thread: ModelThread | None = None,
+        grammars: Grammars | None = None,
     ) -> None:
         """`followers`: the model's other ranks, if there are any. The engine dies with them.
+
+        `grammars`: of the model's tokenizer; without them no request may have a grammar.
 
         `thread`: the one that loaded the model; the loop keeps it until the engine closes.
         """
         self._page_size = page_size
+        self._grammars = grammars
         self._followers = followers or Followers()
         self._runner = Runner(model, self._followers, page_count=page_count, page_size=page_size)
         self._scheduler = Scheduler(PageAllocator(page_count), page_size, limits)
@@ -82,6 +87,9 @@ class TorchEngine(Engine):
     async def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
         sequence = Sequence(request, self._page_size)
         mailbox: asyncio.Queue[_Delivery] = asyncio.Queue()
+        if (grammar := request.sampling.grammar) is not None:
+            assert self._grammars is not None
+            sequence.constraint = (await asyncio.wrap_future(self._grammars.compile(grammar))).begin(request.resume_ids)
         try:
             await self._admit(sequence, mailbox)
             while True:
@@ -193,9 +201,9 @@ class TorchEngine(Engine):
                 self._scheduler.complete(chunk)
             deliveries: list[tuple[Sequence, _Delivery]] = []
             for chunk, token in zip(sampled, tokens, strict=True):
-                generated = _advance(chunk.sequence, token)
-                deliveries.append((chunk.sequence, generated))
-                if generated.finish is not None:
+                delivery = _advance(chunk.sequence, token)
+                deliveries.append((chunk.sequence, delivery))
+                if isinstance(delivery, Exception) or delivery.finish is not None:
                     self._removed_in_step.add(chunk.sequence)
             self._deliver(deliveries)
             for sequence in self._removed_in_step:
@@ -244,8 +252,14 @@ def _is_missing(sequence: Sequence, index: int) -> bool:
     return first_needed < first_loaded
 
 
-def _advance(sequence: Sequence, token: SampledToken) -> GeneratedToken:
-    """Appends the token to the sequence and says whether it is the last. Embeddings have done their work by then."""
+def _advance(sequence: Sequence, token: SampledToken) -> GeneratedToken | InternvlError:
+    """Appends the token to the sequence and says whether it is the last. Embeddings have done their work by then.
+
+    A sequence whose grammar has failed has chosen without it, and ends with the failure in place of the token.
+    """
+    constraint = sequence.constraint
+    if constraint is not None and constraint.failure is not None:
+        return constraint.failure
     sequence.token_ids.append(token.token_id)
     sequence.rows.clear()
     finish = None
@@ -253,6 +267,8 @@ def _advance(sequence: Sequence, token: SampledToken) -> GeneratedToken:
         finish = FinishReason.STOP
     elif sequence.reply_count >= sequence.request.max_tokens:
         finish = FinishReason.LENGTH
+    elif constraint is not None:
+        constraint.advance(token.token_id)
     return GeneratedToken(
         token.token_id,
         finish,
@@ -264,5 +280,10 @@ def _advance(sequence: Sequence, token: SampledToken) -> GeneratedToken:
 
 
 def _sampling_row(sequence: Sequence) -> SamplingRow:
-    request = sequence.request
-    return SamplingRow(request.sampling, sequence.prompt_text_ids, sequence.token_ids[sequence.prompt_count :])
+    return SamplingRow(
+        sequence.request.sampling,
+        sequence.prompt_text_ids,
+        sequence.token_ids[sequence.prompt_count :],
+        stop_ids=tuple(sequence.request.stop_token_ids),
+        allowed=None if sequence.constraint is None else sequence.constraint.mask(),
+    )

@@ -1,7 +1,7 @@
 """Logits to tokens. A draw is a function of (seed, token index) only, so that a reply can be resumed anywhere.
 
-Order, as in transformers: penalties, temperature, top-k, top-p, min-p, draw. Log-probabilities are those of the model,
-before all of it. Legend: S rows, K vocabulary.
+Order: penalties as in transformers, bias, what grammar and min_tokens forbid, temperature, top-k, top-p, min-p, draw.
+Log-probabilities are those of the model, before all of it. Legend: S rows, K vocabulary.
 """
 
 from collections import Counter
@@ -25,6 +25,22 @@ class SamplingRow:
     prompt_ids: Ordered[int]
     """Text tokens of the prompt; visual slots do not count as seen."""
     reply_ids: Ordered[int]
+    stop_ids: Ordered[int] = ()
+    """Tokens that are not chosen before `min_tokens`."""
+    allowed: torch.Tensor | None = None
+    """Which tokens the grammar allows, bool (at most K,); those past its end it does not."""
+
+    @property
+    def barred_ids(self) -> Ordered[int]:
+        """Tokens that may not be chosen now."""
+        return self.stop_ids if len(self.reply_ids) < self.parameters.min_tokens else ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the choice is by the model's logits."""
+        return not (_has_penalty(self.parameters) or self.parameters.logit_bias or self.barred_ids) and (
+            self.allowed is None
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class SampledToken:
 
 def sample(logits: torch.Tensor, rows: Ordered[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    adjusted = {index: _penalized(logits[index], row) for index, row in enumerate(rows) if _has_penalty(row.parameters)}
+    adjusted = {index: _adjusted(logits[index], row) for index, row in enumerate(rows) if not row.is_plain}
     token_ids = _choose(logits, adjusted, rows)
     thoughts = _logprobs(logits, rows, token_ids)
     return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
@@ -92,9 +108,24 @@ def _has_penalty(parameters: SamplingParameters) -> bool:
     return (parameters.repetition_penalty, parameters.presence_penalty, parameters.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
-def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
+def _adjusted(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
+    """A copy of the row's logits (K,): what may not be chosen is minus infinity."""
+    scores = logits.clone()
+    if _has_penalty(row.parameters):
+        _penalize(scores, row)
+    for token_id, bias in row.parameters.logit_bias:
+        scores[token_id] += bias
+    if row.barred_ids:
+        scores[list(row.barred_ids)] = float("-inf")
+    if row.allowed is not None:
+        allowed = row.allowed[: len(scores)].to(scores.device)
+        scores[: len(allowed)].masked_fill_(~allowed, float("-inf"))
+        scores[len(allowed) :] = float("-inf")
+    return scores
+
+
+def _penalize(logits: torch.Tensor, row: SamplingRow) -> None:
     parameters = row.parameters
-    logits = logits.clone()
     seen = torch.tensor(sorted({*row.prompt_ids, *row.reply_ids}), device=logits.device)
     scores = logits[seen]
     penalty = parameters.repetition_penalty
@@ -104,7 +135,6 @@ def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
         repeated = torch.tensor(list(counts), device=logits.device)
         times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
         logits[repeated] -= parameters.presence_penalty + parameters.frequency_penalty * times
-    return logits
 
 
 def uniform(seed: int, index: int) -> float:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 
+from llm_service.engine.grammar import Constraint
 from llm_service.engine.interface import EngineRequest
 from llm_service.engine.pytorch.pages import PageHash
 from llm_service.positions import TICKS, next_position, prompt_positions
@@ -36,6 +37,8 @@ class Sequence:
     rows: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
     """Visual embeddings that were loaded: index in request.visuals -> (first row, (R, D))."""
     was_preempted: bool = False
+    constraint: Constraint | None = None
+    """What the reply is held to."""
     queue_seconds: float = 0.0
     """How long it waited for its first step."""
 
