@@ -19,7 +19,11 @@ else
 	@$(PYTHON) -m deploy.local.demo
 endif
 
-test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails
+test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails; 10 minutes on 2 idle cores
+
+check: lint types imports stubs-check protos ## what to run before each commit, under a minute: no process is started
+	@echo "==> quick tests (pytest)"
+	@$(PYTHON) -m pytest -q -m "not slow"
 
 lint: setup ## ruff: rules and format
 	@echo "==> lint (ruff)"
@@ -57,9 +61,9 @@ test-vllm: ## the engine over vLLM, in an environment of its own (.venv-vllm, 3.
 	@echo "==> tests of the engine over vLLM (pytest)"
 	@.venv-vllm/bin/python -m pytest -o filterwarnings=default tests/vllm
 
-pytest: setup ## the tests alone
+pytest: setup ## the tests alone; some of them: make pytest ARGS="tests/gateway -k resume"
 	@echo "==> tests (pytest)"
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest $(ARGS)
 
 lock: setup ## regenerate requirements.lock from pyproject.toml
 	@sh scripts/lock.sh

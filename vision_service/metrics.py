@@ -30,12 +30,15 @@ BATCH_SECONDS = Histogram(
 TILES = Counter("internvl_vision_tiles", "Tiles encoded.", registry=REGISTRY)
 EMBEDDINGS = Counter(
     "internvl_vision_embeddings",
-    "Pictures and clips answered: found (hit) or made (miss).",
+    "Images and videos answered: found (hit) or made (miss).",
     ["result"],
     registry=REGISTRY,
 )
 MEMORY_EVICTIONS = Counter(
     "internvl_vision_memory_evictions", "Copies that made room for others in this replica's memory.", registry=REGISTRY
+)
+DROPPED_WRITES = Counter(
+    "internvl_vision_dropped_writes", "Writes to the store that were dropped for lack of room.", registry=REGISTRY
 )
 
 

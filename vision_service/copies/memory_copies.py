@@ -1,4 +1,4 @@
-"""What this replica made or received last, in its own memory: whole embeddings and files, no parts of them.
+"""The newest embeddings and files in this replica's own memory, each whole.
 
 Answers without waiting for anything, and copies nothing: it holds the objects that the store is sent.
 """
@@ -26,7 +26,7 @@ class HeldEmbedding:
 
 @dataclass(frozen=True)
 class HeldFile:
-    """A picture or clip."""
+    """An image or video."""
 
     digest: bytes
     """SHA-256."""
@@ -53,12 +53,12 @@ class MemoryCopies:
         return self._held_bytes
 
     def embedding(self, key: str) -> HeldEmbedding | None:
-        """What is held under a content key; its life starts anew."""
+        """The embedding held under a content key. Its TTL is renewed."""
         held = self._use(key, self._embedding_seconds)
         return held if isinstance(held, HeldEmbedding) else None
 
     def file(self, identifier: str) -> HeldFile | None:
-        """What is held under a media id; its life starts anew."""
+        """The file held under a media id. Its TTL is renewed."""
         held = self._use(identifier, self._media_seconds)
         return held if isinstance(held, HeldFile) else None
 

@@ -65,7 +65,7 @@ class ReplicaFlight(Generic[Result]):
             await asyncio.wait(self._held)
 
     async def _take(self, name: str) -> "_Lease | None":
-        token = uuid.uuid4().bytes  # not one a replica: this lease is nobody else's to give back, here or elsewhere
+        token = uuid.uuid4().bytes  # not one a replica: only this lease may give it back
         if not await self._values.acquire(name, token, self._lease_seconds):
             return None
         lease = _Lease()

@@ -15,9 +15,9 @@ class _Flight(Generic[Result]):
 
 
 class SingleFlight(Generic[Result]):
-    """The work runs in a task of its own: whoever asked first may leave, and the others still get the result.
+    """The work runs in a task of its own: the caller that asked first may leave, and the others still get the result.
 
-    When nobody waits any more, the work is cancelled.
+    When no caller is left, the work is cancelled.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Writes that an answer does not wait for, bounded by bytes.
 
-write   what has just been made: waits for room, but not for long, then gives up
-offer   what a hit may refresh: done if there is room at once and it is not on its way already
+write   a value that has just been made: waits for room for a while, then drops the write
+offer   a value that a hit may refresh: written if there is room at once and no write of it is under way
 
-Two writes run at a time, so that they leave the store's other callers air.
+Two writes run at a time, so that they leave capacity for the store's other callers.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from internvl.errors import StoreUnavailable
+from vision_service.metrics import DROPPED_WRITES
 
 log = logging.getLogger(__name__)
 Write = Callable[[], Awaitable[object]]
@@ -29,11 +30,9 @@ class WriteBehind:
         self._pending: dict[str, asyncio.Task[bool]] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.pending_bytes = 0
-        """On their way to the store."""
-        self.dropped_count = 0
-        """Writes given up for lack of room."""
+        """Bytes on their way to the store."""
         self.is_failing = False
-        """Whether the last write failed or was given up."""
+        """Whether the last write failed or was dropped."""
 
     async def write(self, name: str, size: int, write: Write) -> "asyncio.Future[bool]":
         """Starts a write once there is room for `size` bytes; the future tells whether it succeeded.
@@ -100,7 +99,7 @@ class WriteBehind:
                 waiter.set_result(None)
 
     def _dropped(self) -> "asyncio.Future[bool]":
-        self.dropped_count += 1
+        DROPPED_WRITES.inc()
         self._failed("too many wait")
         dropped: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         dropped.set_result(False)

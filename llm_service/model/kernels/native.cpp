@@ -1,6 +1,10 @@
 // What a CPU computes in bfloat16, widened to float32 in registers as it arrives from memory: products and sums are
 // float32. In GCC's vector types, so that one source serves every width of vector the compiler targets.
 //
+// A row's bits depend on nothing but the row. So nothing is left to the compiler that changes a rounding: where a product
+// and a sum round once, `fused` says so, and -ffp-contract=off keeps all others apart; every sum has one order, written
+// out below, which is also the same for every width of vector. So processors with AVX2 and with AVX-512 agree.
+//
 // Legend: L lanes of a vector; M rows, I input and O output features of a linear map; S sequences, H query heads,
 // G key-value heads, D head dim of attention.
 
@@ -10,14 +14,25 @@
 #include <cstring>
 #include <vector>
 
-#ifdef __AVX512F__
+// L is the width of the target's registers: wider vectors are spilled to the stack.
+#if defined(__AVX512F__)
+#include <immintrin.h>
 constexpr long L = 16;
 constexpr int MOST_ROWS = 12;  // at once: two vectors of sums each, 24 of 32 registers
-#else
+#elif defined(__FMA__)
+#include <immintrin.h>
 constexpr long L = 8;
+constexpr int MOST_ROWS = 4;  // 8 of 16
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+constexpr long L = 4;
+constexpr int MOST_ROWS = 8;  // 16 of 32
+#else
+constexpr long L = 4;
 constexpr int MOST_ROWS = 4;  // 8 of 16
 #endif
 constexpr long PANEL = 2 * L;  // output features computed side by side
+constexpr long PARTIAL = 16;  // sums of squares side by side: as many for every L, so that all add in the same order
 constexpr long AHEAD = 16384;  // bytes of weights to prefetch: left to itself, hardware reaches 0.7 of the bandwidth
 constexpr long ROWS_FOR_THREADS = 16;
 constexpr long SPLIT = 128;  // tokens of a context in one softmax
@@ -28,6 +43,23 @@ typedef float Floats __attribute__((vector_size(4 * L)));
 typedef uint32_t Words __attribute__((vector_size(4 * L)));
 typedef int32_t Ints __attribute__((vector_size(4 * L)));
 typedef uint16_t Halves __attribute__((vector_size(2 * L)));
+
+static inline Floats all(float value) { return value - Floats{}; }  // minus: -0 plus 0 were 0
+
+// a * b + c, rounded once, in one instruction. Where the target has none, rounded twice, always: still one result.
+static inline Floats fused(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+static inline Floats fused(Floats a, float b, Floats c) { return fused(a, all(b), c); }
 
 struct Bf16 {
   uint16_t bits;
@@ -54,10 +86,10 @@ static inline void store(Bf16* to, Floats values) {  // to nearest, ties to even
   memcpy(to, &halves, sizeof halves);
 }
 
-static inline Floats load(const Bf16* from, long count) {  // zeros past `count`
+static inline Floats load(const Bf16* from, long count) {  // zeros past `count`, which may be negative
   if (count >= L) return load(from);
   Bf16 own[L] = {};
-  memcpy(own, from, count * sizeof(Bf16));
+  memcpy(own, from, std::max(count, 0L) * sizeof(Bf16));
   return load(own);
 }
 
@@ -75,21 +107,23 @@ static inline float widen(Bf16 value) {
   return wide;
 }
 
-static inline Floats exponential(Floats of) {  // relative error 2e-7; 0 below -87
-  Floats x = of < -87.0f ? Floats{} - 87.0f : of;
-  x = x > 88.0f ? Floats{} + 88.0f : x;
-  Floats scaled = x * 1.44269504f;
-  Ints power = __builtin_convertvector(scaled + (scaled < 0 ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
-  Floats whole = __builtin_convertvector(power, Floats);
-  Floats rest = x - whole * 0.693359375f - whole * -2.12194440e-4f;
-  Floats sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-  sum = sum * rest + 8.3334519073e-3f;
-  sum = sum * rest + 4.1665795894e-2f;
-  sum = sum * rest + 1.6666665459e-1f;
-  sum = sum * rest + 5.0000001201e-1f;
-  sum = sum * rest * rest + rest + 1.0f;
+// e to the x, relative error 2e-7: 2 to the nearest whole power, by a shift into the exponent, times a polynomial of the
+// rest, which is within log(2) / 2. Below -87 the power would not be normal: 0. Above 88: infinity. NaN stays NaN.
+static inline Floats exponential(Floats of) {
+  Floats x = of < -87.0f ? all(-87.0f) : of;
+  x = x > 88.0f ? all(88.0f) : x;
+  const Ints power = __builtin_convertvector(fused(x, 1.44269504f, x < 0 ? all(-0.5f) : all(0.5f)), Ints);
+  const Floats whole = __builtin_convertvector(power, Floats);
+  Floats rest = fused(whole, -0.693359375f, x);  // log(2) in two parts: the first has few bits, so this is exact
+  rest = fused(whole, 2.12194440e-4f, rest);
+  Floats sum = fused(rest, 1.9875691500e-4f, all(1.3981999507e-3f));
+  sum = fused(sum, rest, all(8.3334519073e-3f));
+  sum = fused(sum, rest, all(4.1665795894e-2f));
+  sum = fused(sum, rest, all(1.6666665459e-1f));
+  sum = fused(sum, rest, all(5.0000001201e-1f));
+  sum = fused(sum, rest * rest, rest) + 1.0f;
   const Floats result = sum * (Floats)((power + 127) << 23);
-  return of > 88.0f ? Floats{} + INFINITY : of < -87.0f ? Floats{} : result;
+  return of > 88.0f ? all(INFINITY) : of < -87.0f ? Floats{} : result;
 }
 
 // A linear map. Its weight lies in panels of PANEL outputs, padded with zeros: (panels, I / 2, PANEL, 2).
@@ -111,8 +145,8 @@ static void multiply_panel(const Bf16* panel, const float* x, float* sums, long 
 #pragma GCC unroll 12
     for (int m = 0; m < M; m++) {
       const float even = x[m * inputs + i], odd = x[m * inputs + i + 1];
-      left[m] += left_even * even, right[m] += right_even * even;
-      left[m] += left_odd * odd, right[m] += right_odd * odd;
+      left[m] = fused(left_even, even, left[m]), right[m] = fused(right_even, even, right[m]);
+      left[m] = fused(left_odd, odd, left[m]), right[m] = fused(right_odd, odd, right[m]);
     }
   }
   for (int m = 0; m < M; m++) store(sums + m * PANEL, left[m]), store(sums + m * PANEL + L, right[m]);
@@ -166,11 +200,17 @@ static void linear(const Bf16* weight, const Bf16* x, Bf16* y, const Then& then,
 static void rms_norm(const Bf16* x, const Bf16* weight, Bf16* y, float eps, long rows, long width) {
   const auto norm = [=](long row) {
     const Bf16* from = x + row * width;
-    Floats squares = {};
-    for (long i = 0; i < width; i += L) squares += load(from + i, width - i) * load(from + i, width - i);
-    float sum = 0;
-    for (long lane = 0; lane < L; lane++) sum += squares[lane];
-    const float scale = 1.0f / std::sqrt(sum / width + eps);
+    Floats squares[PARTIAL / L] = {};
+    for (long i = 0; i < width; i += PARTIAL)
+      for (long v = 0, at = i; v < PARTIAL / L; v++, at += L) {
+        const Floats value = load(from + at, width - at);
+        squares[v] = fused(value, value, squares[v]);
+      }
+    float sums[PARTIAL];
+    memcpy(sums, squares, sizeof sums);
+    for (long half = PARTIAL / 2; half > 0; half /= 2)  // 0 with 8, 1 with 9 ...; then 0 with 4 ...
+      for (long i = 0; i < half; i++) sums[i] += sums[i + half];
+    const float scale = 1.0f / std::sqrt(sums[0] / width + eps);
     for (long i = 0; i < width; i += L)
       store(y + row * width + i, load(from + i, width - i) * scale * load(weight + i, width - i), width - i);
   };
@@ -221,7 +261,7 @@ struct Softmax {  // of L rows, over what was folded into it
   static long size(long dim) { return (2 + dim) * L; }
 
   void clear(long dim) {
-    store(largest, Floats{} - INFINITY);
+    store(largest, all(-INFINITY));
     std::fill(total, total + (1 + dim) * L, 0.0f);
   }
 
@@ -230,8 +270,8 @@ struct Softmax {  // of L rows, over what was folded into it
     const Floats keep = exponential(own - most), take = exponential(other - most);
     for (long row = 0; row < rows; row++)
       for (long d = row * dim; d < (row + 1) * dim; d += L)
-        store(sums + d, load(sums + d) * keep[row] + load(next.sums + d) * take[row]);
-    store(total, load(total) * keep + load(next.total) * take);
+        store(sums + d, fused(load(next.sums + d), take[row], load(sums + d) * keep[row]));
+    store(total, fused(load(next.total), take, load(total) * keep));
     store(largest, most);
   }
 };
@@ -245,7 +285,7 @@ static void add_values(long rows, const float (*weights)[L], const float* values
     for (long t = 0; t < count; t++) {
       const Floats value = load(values + t * dim + d);
 #pragma GCC unroll 16
-      for (int row = 0; row < R; row++) sum[row] += value * weights[t][row];
+      for (int row = 0; row < R; row++) sum[row] = fused(value, weights[t][row], sum[row]);
     }
     for (int row = 0; row < R; row++) store(sums + row * dim + d, sum[row]);
   }
@@ -255,14 +295,14 @@ static void add_values(long rows, const float (*weights)[L], const float* values
 static void attend_split(const float* query, const float* keys, const float* values, Ints contexts, long rows, long first,
                          long count, long dim, const Softmax& result) {
   alignas(64) float weights[SPLIT][L];
-  Floats largest = Floats{} - INFINITY, total = {};
+  Floats largest = all(-INFINITY), total = {};
   for (long t = 0; t < count; t += ABREAST) {
     Floats score[ABREAST] = {};
     for (long d = 0; d < dim; d++)
 #pragma GCC unroll 8
-      for (int j = 0; j < ABREAST; j++) score[j] += load(query + d * L) * keys[(t + j) * dim + d];
+      for (int j = 0; j < ABREAST; j++) score[j] = fused(load(query + d * L), keys[(t + j) * dim + d], score[j]);
     for (int j = 0; j < ABREAST && t + j < count; j++) {
-      const Floats seen = contexts > (int32_t)(first + t + j) ? score[j] : Floats{} - INFINITY;
+      const Floats seen = contexts > (int32_t)(first + t + j) ? score[j] : all(-INFINITY);
       largest = seen > largest ? seen : largest;
       store(weights[t + j], seen);
     }
