@@ -26,14 +26,22 @@ def tool_form(tools: Tools, is_token: Callable[[str], bool]) -> Form | None:
         return _form(tools.tools, calls, is_token, hold_all=True)
     if not any(tool.strict for tool in tools.tools):
         return None
-    return _form(tools.tools, _text_and_calls(tools, is_token), is_token, hold_all=False)
+    start = _text_and_calls(tools, is_token) if is_token(CALL_BEGIN) else _written_calls(tools)
+    return _form(tools.tools, start, is_token, hold_all=False)
 
 
 def _text_and_calls(tools: Tools, is_token: Callable[[str], bool]) -> str:
-    """Text may hold the tags of regions: where they are tokens, a grammar names them."""
+    """Text may hold the tags of regions: where they are tokens, a grammar names them. No text follows text: two of them
+    could be the beginning of a call.
+    """
     tags = [tag for tag in GROUNDING_TAGS if is_token(tag)]
-    text = f"({' | '.join(['TEXT', *tags])})*"
+    text = f"TEXT? (({' | '.join(tags)}) TEXT?)*" if tags else "TEXT?"
     return f"{text} (call {text})*" if tools.is_parallel else f"{text} (call)?"
+
+
+def _written_calls(tools: Tools) -> str:
+    """Where a call begins with text like any other: text up to there is taken as soon as it ends so."""
+    return "(before call)* TEXT?" if tools.is_parallel else "before call | TEXT?"
 
 
 def _form(tools: Sequence[Tool], start: str, is_token: Callable[[str], bool], *, hold_all: bool) -> Form:
@@ -41,6 +49,9 @@ def _form(tools: Sequence[Tool], start: str, is_token: Callable[[str], bool], *,
     lines = [f"start: {start}"]
     if "TEXT" in start:
         lines.append(f"TEXT: {_NO_CALL}")
+    if "before" in start:
+        lines.append(rf"before[lazy]: /(.|\n)*{CALL_BEGIN}/")
+        begin = ""
     lines.append(f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}")
     schemas = []
     for index, tool in enumerate(tools):
