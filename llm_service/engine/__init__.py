@@ -3,7 +3,6 @@
 interface   what the rest of the service knows of an engine
 grammar     which tokens a reply that is held to a grammar may continue with
 rows        visual rows that an engine asks for
-counts      counts since start
 choose      the engine that the settings name
 pytorch     the engine of this repository
 vllm        vLLM as the engine

@@ -13,7 +13,7 @@ from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.model_thread import ModelThread
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.options import ModelOptions
-from llm_service.model.ranks.followers import Followers
+from llm_service.model.ranks.start import start
 from llm_service.settings import LlmSettings
 
 
@@ -23,9 +23,10 @@ async def running_engine(
 ) -> AsyncIterator[Engine]:
     """An engine over the checkpoint in `folder`; requests may have a grammar where there are `grammars`.
 
-    Raises ValueError and its kinds if it cannot be served so."""
-    start = _vllm_engine if settings.engine == "vllm" else _torch_engine
-    async with start(settings, folder, grammars) as engine:
+    Raises ValueError and its kinds if it cannot be served so.
+    """
+    running = _vllm_engine if settings.engine == "vllm" else _torch_engine
+    async with running(settings, folder, grammars) as engine:
         yield engine
 
 
@@ -45,15 +46,14 @@ async def _torch_engine(settings: LlmSettings, folder: Path, grammars: Grammars 
     )
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
     thread = ModelThread()
-    followers, loaded = await asyncio.wrap_future(
-        thread.submit(lambda: Followers.load(options, settings.tensor_parallel, settings.log_level))
+    loaded = await asyncio.wrap_future(
+        thread.submit(lambda: start(options, settings.tensor_parallel, settings.log_level))
     )
     engine = TorchEngine(
         loaded.model,
         page_count=loaded.page_count,
         page_size=loaded.page_size,
         limits=limits,
-        followers=followers,
         thread=thread,
         grammars=grammars,
     )
@@ -61,7 +61,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path, grammars: Grammars 
         yield engine
     finally:
         await engine.close()
-        followers.close()
+        loaded.model.ranks.close()
 
 
 @asynccontextmanager

@@ -15,8 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from llguidance.hf import from_tokenizer
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
 
 from internvl.errors import BadOption, GrammarInvalid, InternvlError
 
@@ -38,11 +37,13 @@ _LIMITS = LLParserLimits(
 class Grammars:
     """Grammars of one tokenizer, compiled one at a time in a thread of their own."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_token_id: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop_token_id: int) -> None:
         """`stop_token_id` is allowed where a grammar may end. Returns at once; the first grammar waits for seconds."""
         self._compiler = ThreadPoolExecutor(1, "grammar-compiler")
         self._masker = ThreadPoolExecutor(1, "grammar-masks")
-        self._tokenizer: Future[LLTokenizer] = self._compiler.submit(_ll_tokenizer, tokenizer, stop_token_id)
+        self._tokenizer: Future[LLTokenizer] = self._compiler.submit(
+            lambda: LLTokenizer(tokenizer.to_str(), eos_token=stop_token_id)
+        )
         self._compiled = lru_cache(_CACHED_GRAMMARS)(self._compile)
 
     def compile(self, text: str) -> "Future[Grammar]":
@@ -135,10 +136,6 @@ class Constraint:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         _check(self._matcher)
         return torch.from_numpy(np.unpackbits(bits, bitorder="little").view(np.bool_))
-
-
-def _ll_tokenizer(tokenizer: PreTrainedTokenizerBase, stop_token_id: int) -> LLTokenizer:
-    return from_tokenizer(tokenizer, eos_token=stop_token_id)  # type: ignore[arg-type]  # every tokenizer here is fast
 
 
 def _check(matcher: LLMatcher) -> None:

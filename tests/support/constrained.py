@@ -29,7 +29,7 @@ def random_reply(
         allowed = constraint.mask()
         assert allowed is not None, constraint.failure
         logits = torch.randn(1, vocabulary, generator=generator) * 3
-        (token,) = sample(logits, [SamplingRow(parameters, [], token_ids, allowed=allowed)])
+        (token,) = sample(logits, [SamplingRow(parameters, len(token_ids), None, allowed=allowed)])
         if token.token_id == stop_token_id:
             return Reply(token_ids, has_ended=True)
         token_ids.append(token.token_id)

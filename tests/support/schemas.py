@@ -5,21 +5,7 @@ import random
 from typing import Any
 
 Schema = dict[str, Any]
-_NAMES = (
-    "id",
-    "name",
-    "total",
-    "items",
-    "date",
-    "kind",
-    "größe",
-    "x y",
-    'q"uote',
-    "line\\break",
-    "tags",
-    "note",
-    "city",
-)
+_NAMES = ("id", "name", "total", "items", "date", "größe", "x y", 'q"uote', "line\\break", "tags", "note", "city")
 _PATTERNS = ("^[A-Z]{2}[0-9]{1,4}$", "^(red|green|blue)$", "^[a-z]+@[a-z]+\\.org$", "^\\d{3}-\\d{2}$")
 _FORMATS = ("date", "time", "date-time", "uuid", "ipv4", "email")
 

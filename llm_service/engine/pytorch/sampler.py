@@ -4,15 +4,14 @@ Order: penalties as in transformers, bias, what grammar and min_tokens forbid, t
 Log-probabilities are those of the model, before all of it. Legend: S rows, K vocabulary.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from llm_service.engine.interface import Logprob, SamplingParameters
 from llm_service.engine.pytorch.draw import draw
+from llm_service.engine.pytorch.penalties import History, penalize
 
 _MASK64 = (1 << 64) - 1
 
@@ -22,25 +21,19 @@ class SamplingRow:
     """What one row of logits is sampled by."""
 
     parameters: SamplingParameters
-    prompt_ids: Ordered[int]
-    """Text tokens of the prompt; visual slots do not count as seen."""
-    reply_ids: Ordered[int]
-    stop_ids: Ordered[int] = ()
-    """Tokens that are not chosen before `min_tokens`."""
+    token_index: int
+    """Index of the token in the reply."""
+    history: History | None
+    """None where there are no penalties."""
+    barred_ids: Collection[int] = ()
+    """Tokens that may not be chosen."""
     allowed: torch.Tensor | None = None
     """Which tokens the grammar allows, bool (at most K,); those past its end it does not."""
 
     @property
-    def barred_ids(self) -> Ordered[int]:
-        """Tokens that may not be chosen now."""
-        return self.stop_ids if len(self.reply_ids) < self.parameters.min_tokens else ()
-
-    @property
     def is_plain(self) -> bool:
-        """Whether the choice is by the model's logits."""
-        return not (_has_penalty(self.parameters) or self.parameters.logit_bias or self.barred_ids) and (
-            self.allowed is None
-        )
+        """Whether the choice is by the model's own logits."""
+        return not (self.history or self.parameters.logit_bias or self.barred_ids) and self.allowed is None
 
 
 @dataclass(frozen=True)
@@ -52,36 +45,55 @@ class SampledToken:
     alternatives: tuple[Logprob, ...]
 
 
-def sample(logits: torch.Tensor, rows: Ordered[SamplingRow]) -> list[SampledToken]:
+def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    adjusted = {index: _adjusted(logits[index], row) for index, row in enumerate(rows) if not row.is_plain}
-    token_ids = _choose(logits, adjusted, rows)
+    token_ids = _choose(logits, rows)
     thoughts = _logprobs(logits, rows, token_ids)
     return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
 
 
-def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Ordered[SamplingRow]) -> list[int]:
+def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """The likeliest token of each row once adjusted, or where there is a temperature a draw. Copies no other row."""
     best = logits.argmax(dim=-1)
-    for index, scores in adjusted.items():
-        best[index] = scores.argmax()
+    changed = [index for index, row in enumerate(rows) if not row.is_plain]
+    if changed:
+        adjusted = _adjusted(logits[changed], [rows[index] for index in changed])
+        best[changed] = adjusted.argmax(dim=-1)
     token_ids: list[int] = best.tolist()
     drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
     if drawn:
-        parameters = [rows[index].parameters for index in drawn]
-        temperatures = torch.tensor([each.temperature for each in parameters], device=logits.device)
         scores = logits[drawn]
-        for place, index in enumerate(drawn):
-            if index in adjusted:
-                scores[place] = adjusted[index]
-        scores /= temperatures[:, None]
-        numbers = [uniform(rows[index].parameters.seed, len(rows[index].reply_ids)) for index in drawn]
+        if both := [index for index in drawn if index in changed]:
+            scores[[drawn.index(index) for index in both]] = adjusted[[changed.index(index) for index in both]]
+        parameters = [rows[index].parameters for index in drawn]
+        scores /= torch.tensor([each.temperature for each in parameters], device=logits.device)[:, None]
+        numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
         for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):
             token_ids[index] = token_id
     return token_ids
 
 
+def _adjusted(scores: torch.Tensor, rows: Sequence[SamplingRow]) -> torch.Tensor:
+    """Changes float32 logits (S, K) and returns them: what may not be chosen is minus infinity."""
+    histories = {index: row.history for index, row in enumerate(rows) if row.history is not None}
+    if histories:
+        penalized = scores[list(histories)]
+        penalize(penalized, list(histories.values()), [rows[index].parameters for index in histories])
+        scores[list(histories)] = penalized
+    for own, row in zip(scores, rows, strict=True):
+        for token_id, bias in row.parameters.logit_bias:
+            own[token_id] += bias
+        if row.barred_ids:
+            own[list(row.barred_ids)] = float("-inf")
+        if row.allowed is not None:
+            allowed = row.allowed[: len(own)].to(own.device)
+            own[: len(allowed)].masked_fill_(~allowed, float("-inf"))
+            own[len(allowed) :] = float("-inf")
+    return scores
+
+
 def _logprobs(
-    logits: torch.Tensor, rows: Ordered[SamplingRow], token_ids: Ordered[int]
+    logits: torch.Tensor, rows: Sequence[SamplingRow], token_ids: Sequence[int]
 ) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
     """Of the rows that want them: the choice, and the likeliest tokens."""
     counts = {
@@ -102,39 +114,6 @@ def _logprobs(
         )
         for place, index in enumerate(wanted)
     }
-
-
-def _has_penalty(parameters: SamplingParameters) -> bool:
-    return (parameters.repetition_penalty, parameters.presence_penalty, parameters.frequency_penalty) != (1.0, 0.0, 0.0)
-
-
-def _adjusted(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
-    """A copy of the row's logits (K,): what may not be chosen is minus infinity."""
-    scores = logits.clone()
-    if _has_penalty(row.parameters):
-        _penalize(scores, row)
-    for token_id, bias in row.parameters.logit_bias:
-        scores[token_id] += bias
-    if row.barred_ids:
-        scores[list(row.barred_ids)] = float("-inf")
-    if row.allowed is not None:
-        allowed = row.allowed[: len(scores)].to(scores.device)
-        scores[: len(allowed)].masked_fill_(~allowed, float("-inf"))
-        scores[len(allowed) :] = float("-inf")
-    return scores
-
-
-def _penalize(logits: torch.Tensor, row: SamplingRow) -> None:
-    parameters = row.parameters
-    seen = torch.tensor(sorted({*row.prompt_ids, *row.reply_ids}), device=logits.device)
-    scores = logits[seen]
-    penalty = parameters.repetition_penalty
-    logits[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    counts = Counter(row.reply_ids)
-    if counts:
-        repeated = torch.tensor(list(counts), device=logits.device)
-        times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
-        logits[repeated] -= parameters.presence_penalty + parameters.frequency_penalty * times
 
 
 def uniform(seed: int, index: int) -> float:

@@ -8,71 +8,73 @@ For the same reason grammars are ours: vLLM's begin with the first token that vL
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 from vllm import SamplingParams
 from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from llm_service.engine.grammar import Constraint, Grammar, Grammars
 from llm_service.engine.interface import SamplingParameters
+from llm_service.engine.pytorch.penalties import History
 from llm_service.engine.pytorch.sampler import SamplingRow, sample
 from llm_service.prompt import PromptBuilder
+from shared.checkpoint.tokenizer import load_tokenizer
 
 ARGUMENT = "internvl"
 """Under this name a request carries {parameters, stop_ids, prompt_count, visual_ranges}; one without is greedy, left to
 vLLM."""
 
 
-@dataclass
 class _Request:
     """One row of vLLM's batch."""
 
-    parameters: SamplingParameters
-    stop_ids: Sequence[int]
-    prompt_text_ids: Sequence[int]
-    resumed_ids: Sequence[int]
-    reply_ids: Sequence[int]
-    """vLLM's own list: it grows."""
-    grammar: Future[Grammar] | None = None
-    constraint: Constraint | None = None
-    """Made with the first row that is drawn: the grammar is compiled while the prompt is computed."""
+    def __init__(self, arguments: dict[str, Any], token_ids: Sequence[int], reply_ids: Sequence[int]) -> None:
+        """`token_ids`: the prompt, and the reply it already had. `reply_ids` is vLLM's own list: it grows."""
+        self._parameters = SamplingParameters(**arguments["parameters"])
+        count = arguments["prompt_count"]
+        self._resumed_count, self._reply_ids, self._seen_count = len(token_ids) - count, reply_ids, 0
+        self._history = None
+        if self._parameters.has_penalty:
+            self._history = History(token_ids[:count], arguments["visual_ranges"], token_ids[count:])
+        self._resumed_ids = token_ids[count:]
+        self._stop_ids = arguments["stop_ids"]
+        self._constraint: Constraint | None = None
+        """Made with the first row that is drawn: the grammar is compiled while the prompt is computed."""
+        self.grammar: Future[Grammar] | None = None
 
-    @classmethod
-    def of(cls, arguments: dict[str, Any], token_ids: list[int], reply_ids: list[int]) -> "_Request":
-        count, text, start = arguments["prompt_count"], [], 0
-        for first, end in arguments["visual_ranges"]:
-            text += token_ids[start:first]
-            start = end
-        text += token_ids[start:count]
-        parameters = SamplingParameters(**arguments["parameters"])
-        return cls(parameters, arguments["stop_ids"], text, token_ids[count:], reply_ids)
+    @property
+    def grammar_text(self) -> str | None:
+        return self._parameters.grammar
 
     def row(self) -> SamplingRow:
-        reply_ids = [*self.resumed_ids, *self.reply_ids]
-        allowed = self._allowed(reply_ids)
-        return SamplingRow(self.parameters, self.prompt_text_ids, reply_ids, stop_ids=self.stop_ids, allowed=allowed)
+        if self._history is not None:
+            for token_id in self._reply_ids[self._seen_count :]:
+                self._history.add(token_id)
+            self._seen_count = len(self._reply_ids)
+        count = self._resumed_count + len(self._reply_ids)
+        barred = self._stop_ids if count < self._parameters.min_tokens else ()
+        return SamplingRow(self._parameters, count, self._history, barred, self._allowed(count))
 
     def drawn(self, token_id: int) -> None:
         """A token was chosen; vLLM may discard it, as it does while a prompt is computed in parts."""
-        if self.constraint is not None:
-            self.constraint.advance(token_id)
+        if self._constraint is not None:
+            self._constraint.advance(token_id)
 
-    def _allowed(self, reply_ids: Sequence[int]) -> torch.Tensor | None:
+    def _allowed(self, count: int) -> torch.Tensor | None:
         if self.grammar is None:
             return None
-        if self.constraint is None:
-            self.constraint = self.grammar.result().begin(reply_ids)
-        elif self.constraint.token_count > len(reply_ids):
-            self.constraint.retreat()
-        assert self.constraint.token_count == len(reply_ids)
-        if (allowed := self.constraint.mask()) is None:  # the reply ends, and the engine refuses what it is
-            allowed = torch.zeros(max(self.stop_ids) + 1, dtype=torch.bool)
-            allowed[list(self.stop_ids)] = True
+        if self._constraint is None:
+            self._constraint = self.grammar.result().begin([*self._resumed_ids, *self._reply_ids])
+        elif self._constraint.token_count > count:
+            self._constraint.retreat()
+        assert self._constraint.token_count == count
+        if (allowed := self._constraint.mask()) is None:  # the reply ends, and the engine refuses what it is
+            allowed = torch.zeros(max(self._stop_ids) + 1, dtype=torch.bool)
+            allowed[list(self._stop_ids)] = True
         return allowed
 
 
@@ -85,7 +87,7 @@ class ReplayableSampling(LogitsProcessor):
 
     @cached_property
     def _grammars(self) -> Grammars:
-        tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        tokenizer = load_tokenizer(Path(self._folder))
         return Grammars(tokenizer, PromptBuilder(tokenizer, "").stop_token_id)
 
     def is_argmax_invariant(self) -> bool:
@@ -111,9 +113,9 @@ class ReplayableSampling(LogitsProcessor):
         arguments = (parameters.extra_args or {}).get(ARGUMENT)
         if arguments is not None:
             assert prompt_ids is not None
-            request = self._requests[index] = _Request.of(arguments, prompt_ids, reply_ids)
-            if request.parameters.grammar is not None:
-                request.grammar = self._grammars.compile(request.parameters.grammar)
+            request = self._requests[index] = _Request(arguments, prompt_ids, reply_ids)
+            if request.grammar_text is not None:
+                request.grammar = self._grammars.compile(request.grammar_text)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Float32 logits (S, K), changed in place."""

@@ -15,13 +15,10 @@ import shlex
 import subprocess
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-
-from llm_service.model.kernels.widening import widens
 
 log = logging.getLogger(__name__)
 _SOURCE = Path(__file__).with_name("native.cpp")
@@ -113,19 +110,10 @@ class Native:
         return result
 
 
-def native_for(device: torch.device, dtype: torch.dtype) -> Native | None:
-    """The kernels, where they are of use and can be had; where they cannot, the log says why."""
-    return _load() if dtype == torch.bfloat16 and widens(device, dtype) else None
-
-
-@cache
-def _load() -> Native | None:
+def load_native() -> Native:
+    """The kernels that were compiled ahead for this processor, else compiled now. Raises NativeUnsupported."""
     built = _built(_TARGET_BY_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ""))
-    try:
-        return Native(built) if built.exists() else compile_native()
-    except NativeUnsupported as error:
-        log.warning("PyTorch's kernels compute in bfloat16, which takes longer", extra={"cause": str(error)})
-        return None
+    return Native(built) if built.exists() else compile_native()
 
 
 def compile_native(target: str = "native") -> Native:

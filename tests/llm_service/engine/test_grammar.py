@@ -1,4 +1,4 @@
-"""Constraints: only what the grammar allows, the end only where it may end, and bounds on what hostile grammars take."""
+"""Constraints: only what the grammar allows, the end only where it may, and bounds on what hostile grammars take."""
 
 import json
 import time
@@ -11,15 +11,16 @@ from llguidance import LLMatcher
 from internvl.errors import BadOption, GrammarInvalid
 from llm_service.engine.grammar import MAX_GRAMMAR_CHARS, Constraint, Grammars
 from llm_service.engine.interface import SamplingParameters
+from llm_service.engine.pytorch.penalties import History
 from llm_service.engine.pytorch.sampler import SamplingRow, sample
-from tests.support.tokenizer import tokenizer
+from tests.support.tokenizer import core, encode, end_id
 
-STOP = tokenizer().convert_tokens_to_ids("<|im_end|>")
+STOP = end_id()
 
 
 @pytest.fixture(scope="module")
 def grammars() -> Iterator[Grammars]:
-    grammars = Grammars(tokenizer(), STOP)
+    grammars = Grammars(core(), STOP)
     yield grammars
     grammars.close()
 
@@ -35,11 +36,11 @@ def schema(value: object) -> str:
 def allowed(constraint: Constraint) -> set[str]:
     mask = constraint.mask()
     assert mask is not None
-    return set(tokenizer().convert_ids_to_tokens(mask.nonzero()[:, 0].tolist()))
+    return {core().id_to_token(token_id) or "" for token_id in mask.nonzero()[:, 0].tolist()}
 
 
 def advance(constraint: Constraint, text: str) -> None:
-    for token_id in tokenizer().encode(text):
+    for token_id in encode(text):
         constraint.advance(token_id)
 
 
@@ -62,7 +63,7 @@ def test_control_tokens_are_no_text(grammars: Grammars) -> None:
 @pytest.mark.parametrize("cut", range(6))
 def test_a_reply_is_resumed_inside_its_grammar(grammars: Grammars, cut: int) -> None:
     grammar = grammars.compile(schema({"enum": ["hello", "heap"]})).result()
-    token_ids = tokenizer().encode('"hello"')
+    token_ids = encode('"hello"')
     whole, resumed = grammar.begin([]), grammar.begin(token_ids[:cut])
     for token_id in token_ids[:cut]:
         whole.advance(token_id)
@@ -71,7 +72,7 @@ def test_a_reply_is_resumed_inside_its_grammar(grammars: Grammars, cut: int) -> 
 
 
 def test_tokens_that_are_no_such_reply_are_refused(grammars: Grammars) -> None:
-    constraint = grammars.compile(regex("ab")).result().begin(tokenizer().encode("b"))
+    constraint = grammars.compile(regex("ab")).result().begin(encode("b"))
     assert constraint.mask() is None
     assert isinstance(constraint.failure, BadOption)
 
@@ -99,9 +100,9 @@ def test_a_grammar_in_use_is_compiled_once(grammars: Grammars) -> None:
 
 def test_what_is_no_whole_reply_does_not_end(grammars: Grammars) -> None:
     grammar = grammars.compile(regex("abc")).result()
-    assert grammar.allows(tokenizer().encode("ab"))
-    assert grammar.allows([*tokenizer().encode("abc"), STOP])
-    assert not grammar.allows([*tokenizer().encode("ab"), STOP])
+    assert grammar.allows(encode("ab"))
+    assert grammar.allows([*encode("abc"), STOP])
+    assert not grammar.allows([*encode("ab"), STOP])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -114,8 +115,8 @@ def test_the_sampler_chooses_what_is_allowed_and_tells_the_models_log_probabilit
     parameters = SamplingParameters(
         seed=3, temperature=temperature, top_p=0.5, repetition_penalty=1.5, top_logprob_count=1
     )
-    (token,) = sample(logits, [SamplingRow(parameters, [1], [], allowed=constraint.mask())])
-    assert tokenizer().decode([token.token_id]) in ("x", "y")
+    (token,) = sample(logits, [SamplingRow(parameters, 0, History([1], []), allowed=constraint.mask())])
+    assert core().decode([token.token_id]) in ("x", "y")
     assert token.logprob is not None
     assert token.logprob.logprob == pytest.approx(float(logits.log_softmax(-1)[0, token.token_id]))
     assert token.alternatives[0].token_id == int(logits.argmax())
@@ -142,11 +143,7 @@ def test_what_cannot_be_compiled_is_refused_with_the_reason(grammars: Grammars, 
 
 
 def _deep(levels: int) -> str:
-    return LLMatcher.grammar_from_json_schema(
-        '{"properties": {"a": ' * levels
-        + '{"type": "string"}'
-        + "}}" * levels  # as text: dumping it would be deep, too
-    )
+    return LLMatcher.grammar_from_json_schema('{"properties": {"a": ' * levels + '{"type": "string"}' + "}}" * levels)
 
 
 def _alternatives(count: int) -> str:

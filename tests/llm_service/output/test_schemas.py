@@ -11,17 +11,17 @@ from llm_service.engine.grammar import Grammars
 from llm_service.output.formats import schema_grammar
 from tests.support.constrained import random_reply
 from tests.support.schemas import schema
-from tests.support.tokenizer import tokenizer
+from tests.support.tokenizer import core, end_id
 
 COUNT = int(os.environ.get("SCHEMA_COUNT", "25"))
 """`SCHEMA_COUNT=500 python -m pytest tests/llm_service/output/test_schemas.py` is the whole proof."""
-_STOP = tokenizer().convert_tokens_to_ids("<|im_end|>")
+_STOP = end_id()
 _VALIDATOR = jsonschema.Draft202012Validator
 
 
 @pytest.fixture(scope="module")
 def grammars() -> Iterator[Grammars]:
-    grammars = Grammars(tokenizer(), _STOP)
+    grammars = Grammars(core(), _STOP)
     yield grammars
     grammars.close()
 
@@ -34,6 +34,6 @@ def test_every_reply_that_ends_is_valid(grammars: Grammars) -> None:
         reply = random_reply(grammars, grammar, seed=seed, stop_token_id=_STOP, vocabulary=300, max_tokens=600)
         if reply.has_ended:
             ended += 1
-            text = tokenizer().decode(reply.token_ids)
+            text = core().decode(reply.token_ids)
             _VALIDATOR(wanted, format_checker=_VALIDATOR.FORMAT_CHECKER).validate(json.loads(text))
     assert ended > COUNT * 0.8

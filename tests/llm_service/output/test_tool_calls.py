@@ -1,6 +1,7 @@
 """Calls are found however the text is cut, and nothing of a reply is lost."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -35,7 +36,7 @@ def test_text_and_calls() -> None:
 @given(st.sets(st.integers(1, len(TWO) - 1)))
 def test_however_it_is_cut(cuts: set[int]) -> None:
     places = [0, *sorted(cuts), len(TWO)]
-    pieces = [TWO[first:last] for first, last in zip(places, places[1:], strict=False)]
+    pieces = [TWO[first:last] for first, last in pairwise(places)]
     assert parsed(*pieces)[:2] == parsed(TWO)[:2]
 
 

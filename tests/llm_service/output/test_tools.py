@@ -15,7 +15,7 @@ from llm_service.output.tool_grammar import tool_form
 from llm_service.output.tools import Tool, ToolCall, ToolMode, Tools
 from llm_service.prompt import Control, render
 from tests.support.constrained import random_reply
-from tests.support.tokenizer import tokenizer
+from tests.support.tokenizer import core, encode, end_id
 
 QWEN = """
 {%- if tools %}
@@ -133,24 +133,24 @@ def test_system_messages_that_come_first_are_joined() -> None:
 
 @pytest.fixture(scope="module")
 def grammars() -> Iterator[Grammars]:
-    grammars = Grammars(tokenizer(), STOP)
+    grammars = Grammars(core(), STOP)
     yield grammars
     grammars.close()
 
 
-STOP = tokenizer().convert_tokens_to_ids("<|im_end|>")
+STOP = end_id()
 SCHEMAS = {"weather": CITY, "light": LEVEL, "bell": {"type": "object", "maxProperties": 0}}
 
 
 def calls_of(grammars: Grammars, tools: Tools, seed: int) -> tuple[str, list[tuple[str, Any]]] | None:
     """Text and calls of a random reply; None if it did not end."""
-    form = tool_form(tools, lambda tag: tag in tokenizer().get_added_vocab())
+    form = tool_form(tools, lambda tag: core().token_to_id(tag) is not None)
     assert form is not None
     reply = random_reply(grammars, form.grammar, seed=seed, stop_token_id=STOP, vocabulary=300, max_tokens=500)
     if not reply.has_ended:
         return None
     parser = ToolCallParser()
-    pieces = parser.add(tokenizer().decode(reply.token_ids)) + parser.finish()
+    pieces = parser.add(core().decode(reply.token_ids)) + parser.finish()
     calls: dict[int, list[str]] = {}
     for piece in pieces:
         if isinstance(piece, CallPiece):
@@ -185,9 +185,9 @@ def test_with_a_strict_tool_text_is_free_and_calls_are_held(grammars: Grammars) 
     good = 'Yes: <tool_call>\n{"name": "light", "arguments": {"level": 2}}\n</tool_call> done'
     free = '<tool_call>\n{"name": "weather", "arguments": {"anything": [1]}}\n</tool_call>'
     for text in ("hello <b> { world", good, free):
-        assert grammar.allows([*tokenizer().encode(text), STOP]), text
+        assert grammar.allows([*encode(text), STOP]), text
     for bad in (good.replace("2", "7"), good.replace("light", "lamp"), good.replace('{"level": 2}', "5")):
-        assert not grammar.allows(tokenizer().encode(bad)), bad
+        assert not grammar.allows(encode(bad)), bad
 
 
 def test_nothing_is_held_where_nothing_is_strict() -> None:

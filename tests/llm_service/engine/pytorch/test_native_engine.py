@@ -6,7 +6,7 @@ or cold: log probabilities are equal, not close.
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import torch
@@ -16,9 +16,7 @@ from llm_service.engine.interface import Engine, EngineRequest, SamplingParamete
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.attention.interface import PAGED_ATTENTION
-from llm_service.model.attention.native import NativeAttention
-from llm_service.model.kernels import native as module
-from llm_service.model.kernels.native import compile_native
+from llm_service.model.hardware import Hardware
 from llm_service.model.language import LanguageModel
 from tests.llm_service.engine.conformance import collect, decoder
 from tests.support.language import Prompt, prompt_of
@@ -27,16 +25,16 @@ SAMPLING = SamplingParameters(seed=7, temperature=1.3, top_logprob_count=5)
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[LanguageModel]:
+def model() -> LanguageModel:
     """`decoder()` in bfloat16, also where the processor would rather have PyTorch's kernels."""
-    native = compile_native()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_load", lambda: native)
-        patch.setattr(module, "widens", lambda device, dtype: True)
-        config = copy.deepcopy(decoder().native.config)
-        paged = AutoModelForCausalLM.from_config(config, attn_implementation=PAGED_ATTENTION).eval()
-        paged.load_state_dict(decoder().native.state_dict())
-        yield LanguageModel(paged.to(torch.bfloat16), NativeAttention(native))
+    config = copy.deepcopy(decoder().native.config)
+    paged = AutoModelForCausalLM.from_config(config, attn_implementation=PAGED_ATTENTION).eval()
+    paged.load_state_dict(decoder().native.state_dict())
+    hardware = Hardware.choose(torch.device("cpu"), dtype="bfloat16", kernels="native")
+    assert str(hardware) == (
+        "bfloat16 on cpu: linear maps native, norms native, attention native in pages of 16 tokens"
+    )
+    return LanguageModel(paged.to(torch.bfloat16), hardware)
 
 
 async def serving(model: LanguageModel, *, tokens_per_step: int) -> AsyncIterator[TorchEngine]:
@@ -64,7 +62,7 @@ PROMPTS = [prompt_of([3 + 11 * index, (17 + 20 * index, 16), 5], seed=300 + inde
 
 async def reply(engine: Engine, request: EngineRequest) -> list[tuple[object, ...]]:
     """Each token with its log probability and the five likeliest others."""
-    return [(token.token_id, token.logprob, *token.alternatives) for token in await collect(engine, request)]
+    return [(token.token_id, token.logprob, *token.alternatives) for token in (await collect(engine, request)).tokens]
 
 
 def request_of(prompt: Prompt) -> EngineRequest:
@@ -85,7 +83,7 @@ async def test_warm_or_cold(engine: Engine) -> None:
 async def test_resumed_at_any_token(engine: Engine, large_steps: Engine) -> None:
     prompt = PROMPTS[3]
     whole = await reply(engine, request_of(prompt))
-    ids = [token.token_id for token in await collect(engine, request_of(prompt))]
+    ids = (await collect(engine, request_of(prompt))).token_ids
     for cut in range(1, 12):
         rest = prompt.request(12, sampling=SAMPLING, resume_ids=ids[:cut])
         assert await reply(large_steps, rest) == whole[cut:]

@@ -1,8 +1,6 @@
 """The compiled kernels equal PyTorch in float32, rounded once, for every vector width this processor has."""
 
-import logging
 import platform
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from llm_service.model import options as options_module
-from llm_service.model.attention.choose import SMALL_PAGE_SIZE, choose_kernel
-from llm_service.model.attention.native import NativeAttention
-from llm_service.model.attention.sdpa import SdpaAttention
-from llm_service.model.kernels import native as module
-from llm_service.model.kernels.native import Native, NativeUnsupported, compile_native, native_for
-from llm_service.model.kernels.widening import widens
-from llm_service.model.options import ModelOptions
+from llm_service.model.kernels.native import Native, NativeUnsupported, compile_native
 
-CPU = torch.device("cpu")
 TARGETS = ["native", "x86-64-v3", "x86-64"] if platform.machine() == "x86_64" else ["native"]
 ROUNDING = 2**-8
 """Relative, of one bfloat16."""
@@ -179,57 +169,13 @@ def test_a_query_that_is_not_finite_spoils_its_head_alone(native: Native) -> Non
 
 
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false", "sh -c 'exit 3' --"])
-def test_without_a_compiler_pytorch_computes_and_the_log_says_so(
-    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_compiler_there_are_none(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", compiler)
     with pytest.raises(NativeUnsupported, match=r"compiler|failed"):
         compile_native()
-    monkeypatch.setattr(module, "widens", lambda device, dtype: True)
-    module._load.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert native_for(CPU, torch.bfloat16) is None
-        assert "PyTorch's kernels" in caplog.text
-    finally:
-        module._load.cache_clear()
 
 
 def test_a_library_that_does_not_load_is_said(tmp_path: Path) -> None:
     (tmp_path / "broken.so").write_bytes(b"not a library")
     with pytest.raises(NativeUnsupported, match="cannot be loaded"):
         Native(tmp_path / "broken.so")
-
-
-def test_they_are_taken_where_they_are_of_use() -> None:
-    assert native_for(CPU, torch.float32) is None
-    assert native_for(torch.device("cuda:0"), torch.bfloat16) is None
-    assert (native_for(CPU, torch.bfloat16) is not None) == widens(CPU, torch.bfloat16)
-
-
-@pytest.mark.parametrize(
-    ("slow_in_bfloat16", "has_kernels", "dtype"),
-    [(True, True, "bfloat16"), (True, False, "float32"), (False, False, "bfloat16")],
-)
-def test_auto_is_a_dtype_that_is_fast(
-    slow_in_bfloat16: bool, has_kernels: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(options_module, "widens", lambda device, dtype: slow_in_bfloat16)
-    monkeypatch.setattr(options_module, "native_for", lambda device, dtype: object() if has_kernels else None)
-    options = ModelOptions(
-        folder=Path(), device="cpu", dtype="auto", weights="stored", attention="auto", page_size=0, cache_bytes=1,
-        max_positions=0, threads=0,
-    )  # fmt: skip
-    assert options.resolved().dtype == dtype
-    assert replace(options, weights="int8").resolved().dtype == "bfloat16", "its kernels know no other"
-    assert replace(options, dtype="float16").resolved().dtype == "float16"
-
-
-def test_the_kernel_asked_for_by_name_runs_or_says_why_not() -> None:
-    with pytest.raises(NativeUnsupported, match="bfloat16"):
-        choose_kernel("native", device=CPU, dtype=torch.float32, page_size=0)
-    kernel, page_size = choose_kernel("auto", device=CPU, dtype=torch.bfloat16, page_size=0)
-    assert isinstance(kernel, NativeAttention) == widens(CPU, torch.bfloat16)
-    assert page_size == SMALL_PAGE_SIZE
-    kernel, _ = choose_kernel("sdpa", device=CPU, dtype=torch.bfloat16, page_size=0)
-    assert isinstance(kernel, SdpaAttention)
