@@ -23,13 +23,13 @@ from llm_service.engine.interface import (
     FinishReason,
     GeneratedToken,
 )
+from llm_service.engine.pytorch.missing_rows import load_missing_rows
 from llm_service.engine.pytorch.model_thread import ModelThread
 from llm_service.engine.pytorch.pages import PageAllocator
 from llm_service.engine.pytorch.request import Request
 from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.pytorch.scheduler import Chunk, Plan, Scheduler, SchedulerLimits
 from llm_service.engine.pytorch.step_input import step_input
-from llm_service.engine.rows import load_rows
 from llm_service.model.language import LanguageModel
 from shared.serving.watchdog import Watchdog
 
@@ -143,7 +143,7 @@ class TorchEngine(Engine):
                 raise type(self._closing)(self._closing.message)
             self._scheduler.add(request)
             self._mailboxes[request] = mailbox
-        await _load_rows(request)
+        await load_missing_rows(request)
         with self._changed:
             self._scheduler.ready(request)
             self._changed.notify()
@@ -263,27 +263,6 @@ class TorchEngine(Engine):
             self._closing = self._closing or reason
             self._deliver([(request, type(reason)(reason.message)) for request in self._mailboxes])
             self._changed.notify()
-
-
-async def _load_rows(request: Request) -> None:
-    """Loads the rows of every visual token that is neither computed nor loaded, all images at once."""
-    visuals = request.spec.visuals
-    wanted = {
-        index: max(request.computed_count - visuals[index].span.start, 0)
-        for index in range(len(visuals))
-        if _is_missing(request, index)
-    }
-    loaded = await load_rows([(visuals[index], first) for index, first in wanted.items()])
-    for (index, first), rows in zip(wanted.items(), loaded, strict=True):
-        assert rows.shape[0] == visuals[index].span.token_count - first
-        request.rows[index] = (first, rows)
-
-
-def _is_missing(request: Request, index: int) -> bool:
-    span = request.spec.visuals[index].span
-    first_needed = max(request.computed_count - span.start, 0)
-    first_loaded = request.rows[index][0] if index in request.rows else span.token_count
-    return first_needed < first_loaded
 
 
 def _advance(request: Request, token: SampledToken) -> GeneratedToken | InternvlError:
