@@ -15,7 +15,9 @@ SECONDS = 60.0
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("service", ["gateway", "vision_service", "llm_service"])
 def test_sigterm_is_handled_before_anything_heavy_is_imported(service: str) -> None:
-    with subprocess.Popen([sys.executable, "-m", service], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", service], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         deadline = time.monotonic() + SECONDS
         while not _handles_sigterm(process.pid):
             assert time.monotonic() < deadline
