@@ -48,6 +48,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
         page_count=loaded.page_count,
         page_size=loaded.page_size,
         limits=limits,
+        step_seconds=settings.step_seconds,
         thread=thread,
     )
     try:
@@ -77,6 +78,7 @@ async def _vllm_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Eng
         max_waiting=settings.max_waiting,
         max_positions=settings.max_positions,
         max_request_tokens=settings.max_request_tokens,
+        step_seconds=settings.step_seconds,
         vllm_arguments=settings.vllm_arguments,
     )
     engine = await VllmEngine.start(options)

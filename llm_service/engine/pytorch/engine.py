@@ -30,6 +30,7 @@ from llm_service.engine.pytorch.scheduler import Chunk, Plan, Scheduler, Schedul
 from llm_service.engine.pytorch.step_input import step_input
 from llm_service.engine.rows import load_rows
 from llm_service.model.language import LanguageModel
+from shared.serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 30.0
@@ -55,9 +56,10 @@ class TorchEngine(Engine):
         page_count: int,
         page_size: int,
         limits: SchedulerLimits,
+        step_seconds: float = 120.0,
         thread: ModelThread | None = None,
     ) -> None:
-        """The engine dies with the model's other ranks, if there are any.
+        """The engine dies with the model's other ranks, if there are any, and of a step longer than `step_seconds`.
 
         `thread`: the one that loaded the model; the loop keeps it until the engine closes.
         """
@@ -71,8 +73,10 @@ class TorchEngine(Engine):
         self._removed_in_step: set[Request] = set()
         self._counts = Counts()
         self._closing: Unavailable | None = None
-        self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[str] = self._loop.create_future()
+        self._watchdog = Watchdog(step_seconds)
+        self._watching = asyncio.create_task(self._watch())
         thread = thread or ModelThread()
         self._ended = thread.submit(self._work)
         thread.close()
@@ -96,8 +100,8 @@ class TorchEngine(Engine):
         finally:
             self._forget(own)
 
-    async def failed(self) -> None:
-        await self._failed.wait()
+    async def failed(self) -> str:
+        return await asyncio.shield(self._failed)
 
     def status(self) -> EngineStatus:
         with self._changed:
@@ -108,6 +112,7 @@ class TorchEngine(Engine):
                 page_count=scheduler.pages.page_count,
                 used_page_count=scheduler.pages.held_count,
                 waiting_token_count=scheduler.waiting_token_count,
+                step_age_seconds=self._watchdog.age_seconds,
                 since_start=self._counts,
             )
 
@@ -118,6 +123,9 @@ class TorchEngine(Engine):
 
     async def close(self) -> None:
         self._stop(Draining("the engine is shutting down"))
+        if self._watching.done():  # a step hangs
+            return
+        self._watching.cancel()
         await asyncio.to_thread(wait, [self._ended], _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
 
     async def _admit(self, request: Request, mailbox: asyncio.Queue[_Delivery]) -> None:
@@ -147,23 +155,32 @@ class TorchEngine(Engine):
         try:
             while self._step():
                 pass
-        except Exception as error:
-            log.critical("the engine died", exc_info=error)
-            self._die("its loop failed")
+        except Exception as error:  # noqa: BLE001 - handed on, and logged there
+            self._die("its loop failed", error)
 
-    def _die(self, reason: str) -> None:
-        """Ends every request, and says so to whoever awaits `failed`. From any thread."""
-        log.critical("the engine cannot go on", extra={"cause": reason})
+    async def _watch(self) -> None:
+        self._die(await self._watchdog.overdue())
+
+    def _die(self, cause: str, error: Exception | None = None) -> None:
+        """Ends every request, and makes `failed` return. From any thread."""
+        log.critical("the engine has died", extra={"cause": cause}, exc_info=error)
         self._stop(Unavailable("the engine has died"))
-        with suppress(RuntimeError):  # the event loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._failed.set)
+
+        def tell() -> None:
+            if not self._failed.done():
+                self._failed.set_result(cause)
+
+        with suppress(RuntimeError):  # the event loop is closed: the service has ended
+            self._loop.call_soon_threadsafe(tell)
 
     def _step(self) -> bool:
         """One round; False when the engine is closed."""
         chunks = self._schedule()
         if chunks is None:
             return False
-        self._emit(chunks, self._run(chunks))
+        with self._watchdog.work():
+            tokens = self._run(chunks)
+        self._emit(chunks, tokens)
         return True
 
     def _run(self, chunks: list[Chunk]) -> dict[Request, SampledToken]:
