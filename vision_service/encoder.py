@@ -103,6 +103,7 @@ class Encoder:
             decoding_count=self._decoding_count,
             pending_write_bytes=self._copies.pending_bytes,
             is_degraded=self._copies.is_degraded,
+            batch_age_seconds=self._batcher.batch_age_seconds,
         )
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
@@ -125,6 +126,10 @@ class Encoder:
         if found is None:
             raise EmbeddingNotFound.of([key])
         return found
+
+    async def failed(self) -> str:
+        """Returns the cause when a device hangs: the process should be replaced. Requests have failed."""
+        return await self._batcher.failed()
 
     async def close(self) -> None:
         await self._batcher.close()

@@ -102,6 +102,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             decoding_count=status.decoding_count,
             pending_write_bytes=status.pending_write_bytes,
             is_degraded=status.is_degraded,
+            batch_age_seconds=status.batch_age_seconds,
         )
 
     def _tiling(self, max_tile_count: int) -> TilingOptions:
