@@ -38,7 +38,7 @@ class Frame:
 
     visual: Visual
     first_tile: int
-    """Of the visual's tiles."""
+    """Index among the visual's tiles."""
     tile_count: int
 
     @property
@@ -59,7 +59,7 @@ class PlacedFrame:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads."""
+    """Input of the model."""
 
     token_ids: list[int]
     frames: tuple[PlacedFrame, ...]

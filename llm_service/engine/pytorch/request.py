@@ -33,7 +33,7 @@ class Request:
     reply_ticks: int = field(init=False)
     """Tick of a token of the reply, less TICKS times its index among `token_ids`."""
     history: History | None = None
-    """What penalties depend on; None where there are none."""
+    """Counts that penalties depend on; None where there are none."""
     pages: "array[int]" = field(default_factory=lambda: array("i"))
     """int32."""
     page_hashes: list[PageHash] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Request:
         return self.page_hashes
 
     def _root(self) -> bytes:
-        """What all tokens of the request depend on: whose they are, and the rotation."""
+        """Names what all tokens of the request depend on beside each other: tenant and rotation."""
         return struct.pack("<q", self.spec.ntk_length) + self.spec.tenant.encode()
 
     def _hash_page(self, previous: bytes, first: int) -> PageHash:
