@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from internvl.llm.v1 import llm_pb2_grpc
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.choose import running_engine
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import Engine
 from llm_service.generation import Generator
 from llm_service.metrics import EngineCollector
@@ -28,7 +29,7 @@ SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
-    """The command `internvl-llm`."""
+    """Runs the service until it is stopped."""
     run_service(LlmSettings, serve)
 
 
@@ -51,8 +52,10 @@ async def serve(settings: LlmSettings) -> None:
             tls=settings.peer_tls(),
         )
         exit_stack.push_async_callback(embeddings.close)
-        engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder))
-        generator = Generator(engine, prompts, tokenizer, embeddings, window)
+        grammars = Grammars(tokenizer, prompts.stop_token_id)
+        exit_stack.callback(grammars.close)
+        engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder, grammars))
+        generator = Generator(engine, prompts, tokenizer, embeddings, window, grammars)
         servicer = LlmServicer(
             generator,
             tokenizer,

@@ -36,7 +36,7 @@ SERVICE = "internvl.vision.v1.VisionService"
 
 
 def main() -> None:
-    """The command `internvl-vision`."""
+    """Runs the service until it is stopped."""
     run_service(VisionSettings, serve)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import Engine
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.model_thread import ModelThread
@@ -17,15 +18,20 @@ from llm_service.settings import LlmSettings
 
 
 @asynccontextmanager
-async def running_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
-    """An engine over the checkpoint in `folder`. Raises ValueError and its kinds if it cannot be served so."""
+async def running_engine(
+    settings: LlmSettings, folder: Path, grammars: Grammars | None = None
+) -> AsyncIterator[Engine]:
+    """An engine over the checkpoint in `folder`; requests may have a grammar where there are `grammars`.
+
+    Raises ValueError and its kinds if it cannot be served so.
+    """
     running = _vllm_engine if settings.engine == "vllm" else _torch_engine
-    async with running(settings, folder) as engine:
+    async with running(settings, folder, grammars) as engine:
         yield engine
 
 
 @asynccontextmanager
-async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
+async def _torch_engine(settings: LlmSettings, folder: Path, grammars: Grammars | None) -> AsyncIterator[Engine]:
     device = settings.device_name(cuda=torch.cuda.is_available())
     options = ModelOptions(
         folder=folder,
@@ -50,6 +56,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
         limits=limits,
         step_seconds=settings.step_seconds,
         thread=thread,
+        grammars=grammars,
     )
     try:
         yield engine
@@ -59,7 +66,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
 
 
 @asynccontextmanager
-async def _vllm_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
+async def _vllm_engine(settings: LlmSettings, folder: Path, grammars: Grammars | None) -> AsyncIterator[Engine]:
     from llm_service.engine.vllm.environment import device_type, prepare
 
     prepare()
@@ -81,7 +88,7 @@ async def _vllm_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Eng
         step_seconds=settings.step_seconds,
         vllm_arguments=settings.vllm_arguments,
     )
-    engine = await VllmEngine.start(options)
+    engine = await VllmEngine.start(options, grammars)
     try:
         yield engine
     finally:

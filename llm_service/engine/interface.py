@@ -40,6 +40,12 @@ class SamplingParameters:
     frequency_penalty: float = 0.0
     top_logprob_count: int | None = None
     """None: no log-probabilities."""
+    min_tokens: int = 0
+    """Tokens before which no stop token is chosen."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """What is added to the logits of tokens: (token id, bias)."""
+    grammar: str | None = None
+    """What the reply is held to, in the notation of `llm_service.engine.grammar`; None: nothing."""
 
     @property
     def has_penalty(self) -> bool:
@@ -75,7 +81,7 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True)
 class Logprob:
-    """Log-probability of a token, before temperature and filters."""
+    """Log-probability of a token, before grammar, penalties, temperature and filters."""
 
     token_id: int
     logprob: float
@@ -147,7 +153,7 @@ class Engine(ABC):
     def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         """One Admitted, then tokens as they are made. Closing it stops the request and frees what that held in a step.
 
-        Raises QueueFull, PromptTooLong, whatever `load` raises, or Unavailable if the engine has died.
+        Raises QueueFull, PromptTooLong, GrammarInvalid, whatever `load` raises, or Unavailable if the engine has died.
         """
 
     @abstractmethod

@@ -1,6 +1,7 @@
 """The base of every service's process.
 
 service          start and end of a service's process
+early_stop       SIGTERM while a service loads
 rpc              the gRPC server: limits, health, reflection, statuses, drain
 settings         settings that all services have, from environment and command line
 watchdog         work on a device that never returns

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from llm_service.engine.grammar import Constraint
 from llm_service.engine.interface import EngineRequest
 from llm_service.engine.pytorch.pages import PageHash
 from llm_service.engine.pytorch.penalties import History
@@ -44,6 +45,8 @@ class Request:
     rows: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
     """Visual embeddings that were loaded: index in spec.visuals -> (first row, (R, D))."""
     was_preempted: bool = False
+    constraint: Constraint | None = None
+    """What the reply is held to."""
     arrived: float = field(default_factory=time.monotonic)
     queue_seconds: float | None = None
     """How long it waited for its first step; None until then."""

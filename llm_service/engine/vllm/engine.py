@@ -22,7 +22,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
-from internvl.errors import Draining, PromptTooLong, QueueFull, Unavailable
+from internvl.errors import Draining, GrammarInvalid, PromptTooLong, QueueFull, Unavailable
+from llm_service.engine.grammar import Grammar, Grammars
 from llm_service.engine.interface import (
     Admitted,
     Counts,
@@ -74,8 +75,11 @@ class _Stats(StatLoggerBase):
 class VllmEngine(Engine):
     """Made inside the event loop that will use it; returns when the model is loaded, which may take minutes."""
 
-    def __init__(self, options: VllmOptions) -> None:
-        """Raises ValueError for options that vLLM refuses, RuntimeError when its processes do not start."""
+    def __init__(self, options: VllmOptions, grammars: Grammars | None = None) -> None:
+        """`grammars`: of the model's tokenizer; without them no request may have a grammar.
+
+        Raises ValueError for options that vLLM refuses, RuntimeError when its processes do not start."""
+        self._grammars = grammars
         self._folder = tempfile.TemporaryDirectory(prefix="internvl-vllm-")
         arguments = _engine_arguments(options.arguments(Path(self._folder.name)))
         self._watchdog = Watchdog(options.step_seconds)
@@ -98,9 +102,9 @@ class VllmEngine(Engine):
         self._watches = [asyncio.create_task(self._watch_vllm())]
 
     @classmethod
-    async def start(cls, options: VllmOptions) -> Self:
+    async def start(cls, options: VllmOptions, grammars: Grammars | None = None) -> Self:
         """An engine that has drawn a token already: vLLM compiles what chooses tokens when it is first needed."""
-        engine = cls(options)
+        engine = cls(options, grammars)
         sampling = SamplingParameters(seed=0, temperature=1.0, top_logprob_count=1)
         request = EngineRequest("", [0, 0], (), sampling, max_tokens=2, stop_token_ids=frozenset())
         async with aclosing(engine.generate(request)) as tokens:
@@ -114,6 +118,8 @@ class VllmEngine(Engine):
         return self._stats[-1]
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
+        grammar = await self._grammar(request)
+        reply_ids = list(request.resume_ids)
         name = self._admit(request)
         try:
             rows = await self._load(request)
@@ -127,12 +133,22 @@ class VllmEngine(Engine):
                     if self._waiting_tokens.pop(name, None) is not None:  # its first
                         yield admitted(request, output)
                     for token in generated_tokens(request, output):
+                        reply_ids.append(token.token_id)
+                        if grammar is not None and token.finish is not None and not grammar.allows(reply_ids):
+                            raise GrammarInvalid("the grammar takes more work than is allowed")
                         yield token
         except EngineDeadError as error:
             self._die("vLLM has died")
             raise self._closing or Unavailable("the engine has died") from error
         finally:
             self._forget(name)
+
+    async def _grammar(self, request: EngineRequest) -> Grammar | None:
+        """Compiled here too: the workers cannot refuse one, nor fail a reply whose grammar has failed."""
+        if request.sampling.grammar is None:
+            return None
+        assert self._grammars is not None
+        return await asyncio.wrap_future(self._grammars.compile(request.sampling.grammar))
 
     async def failed(self) -> str:
         return await asyncio.shield(self._failed)

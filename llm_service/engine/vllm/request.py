@@ -71,6 +71,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         extra = {
             ARGUMENT: {
                 "parameters": asdict(parameters),
+                "stop_ids": sorted(request.stop_token_ids),
                 "prompt_count": len(request.prompt_ids),
                 "visual_ranges": [(visual.span.start, visual.span.end) for visual in request.visuals],
             }
