@@ -29,6 +29,7 @@ class Request:
     page_size: int
     token_ids: list[int] = field(init=False)
     """Prompt and reply."""
+    prompt_count: int = field(init=False)
     prompt_ticks: np.ndarray = field(init=False)
     """Positions of the prompt in ticks, int64 (P,)."""
     reply_ticks: int = field(init=False)
@@ -53,16 +54,13 @@ class Request:
 
     def __post_init__(self) -> None:
         self.token_ids = [*self.spec.prompt_ids, *self.spec.resume_ids]
+        self.prompt_count = len(self.spec.prompt_ids)
         ticks = prompt_positions(self.prompt_count, [visual.span for visual in self.spec.visuals])
         self.prompt_ticks = ticks.numpy()
         self.reply_ticks = next_position(ticks) - self.prompt_count * TICKS
         if self.spec.sampling.has_penalty:
             spans = [(visual.span.start, visual.span.end) for visual in self.spec.visuals]
             self.history = History(self.spec.prompt_ids, spans, self.spec.resume_ids)
-
-    @property
-    def prompt_count(self) -> int:
-        return len(self.spec.prompt_ids)
 
     @property
     def reply_count(self) -> int:
