@@ -6,6 +6,7 @@ reply. Milliseconds of processor time of one thread, the best of many: other wor
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -25,7 +26,7 @@ def main() -> None:
     print("|---|---|---|")
     for count in (1, 8, 64):
         chunks = [decoding(index) for index in range(count)]
-        laid_out = best_milliseconds(lambda chunks=chunks: step_input(chunks, PAGE_SIZE))
+        laid_out = best_milliseconds(partial(step_input, chunks, PAGE_SIZE))
         print(f"| {count} | {laid_out:.2f} | {penalty_milliseconds([chunk.request for chunk in chunks]):.2f} |")
 
 
@@ -47,7 +48,7 @@ def penalty_milliseconds(requests: list[Request]) -> float:
     logits = torch.randn(len(requests), VOCABULARY)
     rows = [SamplingRow(each.spec.sampling, REPLY, each.history) for each in requests]
     plain = [SamplingRow(each.spec.sampling, REPLY, None) for each in requests]
-    with_penalties, without = (best_milliseconds(lambda each=each: sample(logits, each)) for each in (rows, plain))
+    with_penalties, without = (best_milliseconds(partial(sample, logits, each)) for each in (rows, plain))
     return with_penalties - without
 
 
