@@ -42,7 +42,7 @@ class Frame:
 
     visual: Visual
     first_tile: int
-    """Of the visual's tiles."""
+    """Index among the visual's tiles."""
     tile_count: int
 
     @property
@@ -63,7 +63,7 @@ class PlacedFrame:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads."""
+    """Input of the model."""
 
     token_ids: list[int]
     frames: tuple[PlacedFrame, ...]
