@@ -6,10 +6,8 @@ from gateway.request_limits import RequestLimits
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from internvl.errors import BadMessages, BadOption
+from internvl.increments import INCREMENTS
 from shared.sampling_options import check_sampling
-
-INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
-"""Position increments a visual token may have: 1, 1/2, ... 1/256."""
 
 
 def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
@@ -37,10 +35,6 @@ def _check_role(role: visual_pb2.Role.ValueType, index: int) -> None:
     field = f"messages[{index}].role"
     if role not in (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT):
         raise BadMessages("a message needs a role", field=field)
-    if role == visual_pb2.ROLE_SYSTEM and index > 0:
-        raise BadMessages("only the first message may be the system's", field=field)
-    if role == visual_pb2.ROLE_ASSISTANT and index == 0:
-        raise BadMessages("a conversation cannot begin with the assistant", field=field)
 
 
 def _check_message(message: chat_pb2.Message, field: str, limits: RequestLimits) -> None:

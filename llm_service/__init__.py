@@ -12,6 +12,7 @@ embeddings    visual rows from the store or from the replica that holds them
 detokenizer   token ids to text that never splits a character
 settings      settings of the service
 metrics       metrics of the service
+output        the form of replies, and the tool calls in them
 engine        token ids, one step at a time
 model         the language model
 """

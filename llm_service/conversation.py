@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from llm_service.output.tools import ToolCall
 from llm_service.positions import INCREMENTS
 
 
@@ -12,6 +13,7 @@ class Role(Enum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class Auto(Enum):
@@ -55,3 +57,9 @@ class Message:
 
     role: Role
     parts: tuple[str | Visual, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of the assistant: what it called after its text."""
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str))

@@ -1,17 +1,19 @@
 """One request end to end: conversation -> prompt -> positions -> engine -> text."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tokenizers import Tokenizer
 
-from internvl.errors import BadOption
+from internvl.errors import BadOption, GrammarInvalid
 from llm_service.conversation import Message, Visual
 from llm_service.detokenizer import Detokenizer
 from llm_service.embeddings import EmbeddingLoader
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import (
     Admitted,
     Engine,
@@ -23,6 +25,11 @@ from llm_service.engine.interface import (
     VisualInput,
 )
 from llm_service.metrics import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS, RESUMED_REPLIES, ReplyClock
+from llm_service.output.formats import Form
+from llm_service.output.reply_text import ReplyText
+from llm_service.output.tool_calls import CallPiece
+from llm_service.output.tool_grammar import tool_form
+from llm_service.output.tools import Tools
 from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
 from llm_service.window import Fit, Window
@@ -34,7 +41,7 @@ _INLINE_TEXT = 4096
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What the servicer hands over, checked field by field."""
+    """A request from the servicer, checked field by field."""
 
     tenant: str
     messages: Sequence[Message]
@@ -43,6 +50,15 @@ class GenerationRequest:
     """None: the server's default, or what is left of the window if that is less."""
     stop: Sequence[str]
     resume_ids: list[int]
+    form: Form | None = None
+    """What the reply is held to, where its tools do not say."""
+    tools: Tools = field(default_factory=Tools)
+    stop_token_ids: frozenset[int] = frozenset()
+    """Tokens that end the reply, besides the model's own."""
+    ignores_end: bool = False
+    """Whether the model's own stop token is never chosen."""
+    includes_stop: bool = False
+    """Whether a stop string is part of the reply."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,8 @@ class Delta:
 
     text: str
     token: GeneratedToken | None
-    """None for text that was held back when the reply ended."""
+    """None for what was held back when the reply ended."""
+    calls: Sequence[CallPiece] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,8 @@ class Finished:
     """How the reply ended."""
 
     reason: FinishReason
+    has_calls: bool
+    """Whether the reply calls tools."""
     prompt_token_count: int
     cached_token_count: int
     visual_token_count: int
@@ -82,9 +101,9 @@ Event = Started | Delta | Finished
 
 
 class _Reply:
-    """What has come of one reply, and whether it has ended."""
+    """One reply so far, and whether it has ended."""
 
-    def __init__(self, text: Detokenizer, resume_ids: Sequence[int], max_tokens: int, clock: ReplyClock) -> None:
+    def __init__(self, text: ReplyText, resume_ids: Sequence[int], max_tokens: int, clock: ReplyClock) -> None:
         for token_id in resume_ids:
             text.add(token_id)
         self.token_count = len(resume_ids)
@@ -95,7 +114,7 @@ class _Reply:
 
     def end(self) -> FinishReason | None:
         """None while there is more to generate. A reply that broke off between its last token and its end has none."""
-        if self._is_stopped or self._text.is_stopped:
+        if self._is_stopped or self._text.has_ended:
             return FinishReason.STOP
         return FinishReason.LENGTH if self.token_count >= self._max_tokens else None
 
@@ -112,13 +131,19 @@ class _Reply:
         if self._is_stopped:
             return None
         self.token_count += 1
-        return Delta(self._text.add(token.token_id), token)
+        piece = self._text.add(token.token_id)
+        return Delta(piece.text, token, piece.calls)
 
-    def finish(self) -> str:
-        """Text that was held back."""
+    def finish(self) -> Delta | None:
+        """What was held back, if anything was."""
         self._phases.record()
         CACHED_TOKENS.inc(self.admitted.cached_token_count)
-        return self._text.finish()
+        piece = self._text.finish()
+        return Delta(piece.text, None, piece.calls) if piece.text or piece.calls else None
+
+    @property
+    def has_calls(self) -> bool:
+        return self._text.has_calls
 
 
 class Generator:
@@ -131,31 +156,37 @@ class Generator:
         tokenizer: Tokenizer,
         embeddings: EmbeddingLoader,
         window: Window,
+        grammars: Grammars | None = None,
     ) -> None:
+        """`grammars`: those that the engine has; without them no reply can be held to a form."""
         self._engine = engine
         self._prompts = prompts
         self._tokenizer = tokenizer
         self._embeddings = embeddings
         self._window = window
+        self._grammars = grammars
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event]:
         """One Started, Deltas, one Finished. Closing it stops the engine's work for it.
 
-        Raises PromptTooLong, BadOption, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
+        Raises PromptTooLong, BadOption, GrammarInvalid, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
         """
         arrived = ReplyClock()
         visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
         self._window.refuse_visuals(visuals)
-        prompt = await self._build(request.messages)
+        form = request.form or tool_form(request.tools, self._prompts.is_token)
+        if form is not None:
+            await self._check_form(form)
+        prompt = await self._build(request)
         fitted = self._window.fit(prompt, visuals, request.max_tokens)
-        self._check_resume_ids(request.resume_ids, fitted.max_tokens)
+        self._check_ids(request, fitted.max_tokens)
         yield Started(len(prompt.token_ids), request.sampling.seed)
 
         PROMPT_TOKENS.inc(len(prompt.token_ids))
         RESUMED_REPLIES.inc(bool(request.resume_ids))
-        reply = _Reply(Detokenizer(self._tokenizer, request.stop), request.resume_ids, fitted.max_tokens, arrived)
+        reply = _Reply(self._reply_text(request), request.resume_ids, fitted.max_tokens, arrived)
         if reply.end() is None:
-            async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as events:
+            async with aclosing(self._engine.generate(self._engine_request(request, form, prompt, fitted))) as events:
                 async for event in events:
                     if isinstance(event, Admitted):
                         reply.admit(event)
@@ -163,12 +194,13 @@ class Generator:
                         yield delta
                     if reply.end() is FinishReason.STOP:
                         break
-        if rest := reply.finish():
-            yield Delta(rest, None)
+        if (rest := reply.finish()) is not None:
+            yield rest
         reason = reply.end()
         assert reason is not None
         yield Finished(
             reason=reason,
+            has_calls=reply.has_calls,
             prompt_token_count=len(prompt.token_ids),
             cached_token_count=reply.admitted.cached_token_count,
             visual_token_count=sum(visual.token_count for visual in visuals),
@@ -178,27 +210,55 @@ class Generator:
         )
 
     def status(self) -> EngineStatus:
-        """What the engine holds right now."""
+        """Holdings and work of the engine."""
         return self._engine.status()
 
-    async def _build(self, messages: Sequence[Message]) -> Prompt:
-        """Off the event loop where the tokenizer takes longer than a hand-over."""
-        text_length = sum(len(part) for message in messages for part in message.parts if isinstance(part, str))
-        if text_length > _INLINE_TEXT:
-            return await asyncio.to_thread(self._prompts.build, messages)
-        return self._prompts.build(messages)
+    async def _check_form(self, form: Form) -> None:
+        """Raises GrammarInvalid with the field, and with the place in a schema, before anything is computed."""
+        assert self._grammars is not None
+        try:
+            await asyncio.wrap_future(self._grammars.compile(form.grammar))
+        except GrammarInvalid as error:
+            field, place = await asyncio.to_thread(form.fault, self._grammars)
+            raise GrammarInvalid(f"{error.message} (at {place})" if place else error.message, field=field) from None
 
-    def _engine_request(self, request: GenerationRequest, prompt: Prompt, fitted: Fit) -> EngineRequest:
+    async def _build(self, request: GenerationRequest) -> Prompt:
+        """Off the event loop where the tokenizer takes longer than a hand-over."""
+        build = partial(self._prompts.build, request.messages, request.tools.offered)
+        text_length = sum(len(message.text) for message in request.messages)
+        if text_length > _INLINE_TEXT or request.tools.offered:
+            return await asyncio.to_thread(build)
+        return build()
+
+    def _reply_text(self, request: GenerationRequest) -> ReplyText:
+        text = Detokenizer(
+            self._tokenizer,
+            request.stop,
+            is_trimmed=request.form is None,
+            includes_stop=request.includes_stop,
+            min_tokens=request.sampling.min_tokens,
+        )
+        return ReplyText(text, request.tools)
+
+    def _engine_request(
+        self, request: GenerationRequest, form: Form | None, prompt: Prompt, fitted: Fit
+    ) -> EngineRequest:
         return EngineRequest(
             tenant=request.tenant,
             prompt_ids=prompt.token_ids,
             visuals=tuple(self._visual_input(placed, fitted) for placed in prompt.frames),
-            sampling=request.sampling,
+            sampling=self._sampling(request, form),
             max_tokens=fitted.max_tokens,
-            stop_token_ids=frozenset({self._prompts.stop_token_id}),
+            stop_token_ids=request.stop_token_ids | {self._prompts.stop_token_id},
             resume_ids=request.resume_ids,
             ntk_length=fitted.ntk_length,
         )
+
+    def _sampling(self, request: GenerationRequest, form: Form | None) -> SamplingParameters:
+        bias = request.sampling.logit_bias
+        if request.ignores_end:
+            bias = (*bias, (self._prompts.stop_token_id, -math.inf))
+        return replace(request.sampling, logit_bias=bias, grammar=None if form is None else form.grammar)
 
     def _visual_input(self, placed: PlacedFrame, fitted: Fit) -> VisualInput:
         frame = placed.frame
@@ -209,11 +269,18 @@ class Generator:
             load=partial(self._embeddings.load, frame.visual),
         )
 
-    def _check_resume_ids(self, resume_ids: Sequence[int], max_tokens: int) -> None:
+    def _check_ids(self, request: GenerationRequest, max_tokens: int) -> None:
+        resume_ids, vocabulary = request.resume_ids, self._tokenizer.get_vocab_size()
         if len(resume_ids) > max_tokens:
             raise BadOption(
                 f"{len(resume_ids)} resume tokens are more than max_tokens = {max_tokens}", field="resume_token_ids"
             )
-        vocabulary = self._tokenizer.get_vocab_size()
         if not all(0 <= token_id < vocabulary and token_id != self._prompts.stop_token_id for token_id in resume_ids):
             raise BadOption("resume tokens must be tokens of a reply", field="resume_token_ids")
+        named = {
+            "stop_token_ids": request.stop_token_ids,
+            "logit_bias": [token_id for token_id, _ in request.sampling.logit_bias],
+        }
+        for name, token_ids in named.items():
+            if not all(0 <= token_id < vocabulary for token_id in token_ids):
+                raise BadOption(f"{name} must be token ids, 0 to {vocabulary - 1}", field=f"sampling.{name}")

@@ -5,16 +5,20 @@ the tags of grounding, so that nothing a user writes ends a turn or steals an im
 prompt equals that of OpenGVLab's `chat()`.
 
     <|im_start|>system\\n{system}<|im_end|>\\n<|im_start|>user\\n{parts}<|im_end|>\\n<|im_start|>assistant\\n
+
+Tools, calls and their results are written as Qwen2.5's template writes them (`llm_service.output.tools`).
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import groupby
 
 from tokenizers import Tokenizer
 
 from llm_service.conversation import Message, Role, Visual
+from llm_service.output.tools import Tool, calls_text, response_text, tools_section
 from shared.checkpoint.tokenizer import TokenizerUnsupported
 
 GROUNDING_TAGS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
@@ -38,7 +42,7 @@ class Frame:
 
     visual: Visual
     first_tile: int
-    """Of the visual's tiles."""
+    """Index among the visual's tiles."""
     tile_count: int
 
     @property
@@ -59,7 +63,7 @@ class PlacedFrame:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads."""
+    """Input of the model."""
 
     token_ids: list[int]
     frames: tuple[PlacedFrame, ...]
@@ -73,19 +77,23 @@ class PromptBuilder:
         tokenizer.encode_special_tokens = True  # a special token in a user's text is text
         self._system_message = system_message
         self._ids = {control: _control_id(tokenizer, control) for control in Control}
-        added = {token.content: token_id for token_id, token in tokenizer.get_added_tokens_decoder().items()}
-        self._grounding_ids = {tag: added[tag] for tag in GROUNDING_TAGS if tag in added}
+        self._added = {token.content: token_id for token_id, token in tokenizer.get_added_tokens_decoder().items()}
+        self._grounding_ids = {tag: self._added[tag] for tag in GROUNDING_TAGS if tag in self._added}
 
     @property
     def stop_token_id(self) -> int:
         """The only token that ends a reply, whatever config.json calls eos."""
         return self._ids[Control.TURN_END]
 
-    def build(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt that asks for an answer to the last message."""
+    def is_token(self, tag: str) -> bool:
+        """Whether the tokenizer has the tag as one token."""
+        return tag in self._added
+
+    def build(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Prompt:
+        """The prompt that asks for an answer to the last message, with `tools` at hand."""
         token_ids: list[int] = []
         frames: list[PlacedFrame] = []
-        for segment in _merged(render(messages, self._system_message)):
+        for segment in _merged(render(messages, self._system_message, tools)):
             match segment:
                 case str():
                     token_ids += self._tokenize(segment)
@@ -108,18 +116,31 @@ class PromptBuilder:
         return token_ids
 
 
-def render(messages: Sequence[Message], system_message: str) -> Iterator[Segment]:
-    """The template's segments. A first message of the system replaces the default system message."""
-    if messages and messages[0].role is Role.SYSTEM:
-        system_message = "".join(part for part in messages[0].parts if isinstance(part, str))
-        messages = messages[1:]
-    yield from _turn(Role.SYSTEM, (system_message,))
-    for message, parts in zip(messages, lay_out(messages), strict=True):
-        if any(parts):
-            yield from _turn(message.role, parts)
-        else:  # of an empty turn the reference writes the header only
-            yield from (Control.TURN_START, f"{message.role.value}\n")
+def render(messages: Sequence[Message], system_message: str, tools: Sequence[Tool] = ()) -> Iterator[Segment]:
+    """The template's segments. A first message of the system replaces the default one; further ones are turns."""
+    rest = list(messages)
+    if rest and rest[0].role is Role.SYSTEM:
+        system_message = rest.pop(0).text
+    yield from _turn(Role.SYSTEM, (system_message, tools_section(tools) if tools else ""))
+    laid_out = zip(rest, lay_out(rest), strict=True)
+    for is_tool, turns in groupby(laid_out, key=lambda turn: turn[0].role is Role.TOOL):
+        if is_tool:  # the results of one message's calls are one turn of the user
+            results = "".join(response_text(message.text) for message, _ in turns)
+            yield from _turn(Role.USER, (results.removeprefix("\n"),))
+            continue
+        for message, parts in turns:
+            yield from _turn_of(message, parts)
     yield from (Control.TURN_START, f"{Role.ASSISTANT.value}\n")
+
+
+def _turn_of(message: Message, parts: Sequence[str | Frame]) -> Iterator[Segment]:
+    calls = calls_text(message.tool_calls)
+    if any(parts):
+        yield from _turn(message.role, (*parts, calls))
+    elif calls:
+        yield from _turn(message.role, (calls.removeprefix("\n"),))
+    else:  # of an empty turn the reference writes the header only
+        yield from (Control.TURN_START, f"{message.role.value}\n")
 
 
 def lay_out(messages: Sequence[Message]) -> list[tuple[str | Frame, ...]]:

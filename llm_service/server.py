@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from internvl.llm.v1 import llm_pb2_grpc
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.choose import running_engine
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import Engine
 from llm_service.generation import Generator
 from llm_service.metrics import EngineCollector
@@ -28,7 +29,7 @@ SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
-    """The command `internvl-llm`."""
+    """Runs the service until it is stopped."""
     run_service(LlmSettings, serve)
 
 
@@ -53,8 +54,10 @@ async def serve(settings: LlmSettings) -> None:
             keepalive=settings.keepalive,
         )
         exit_stack.push_async_callback(embeddings.close)
-        engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder))
-        generator = Generator(engine, prompts, tokenizer, embeddings, window)
+        grammars = Grammars(tokenizer, prompts.stop_token_id)
+        exit_stack.callback(grammars.close)
+        engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder, grammars))
+        generator = Generator(engine, prompts, tokenizer, embeddings, window, grammars)
         servicer = LlmServicer(
             generator,
             tokenizer,
@@ -62,13 +65,11 @@ async def serve(settings: LlmSettings) -> None:
             default_increment=increment_ticks(settings.default_increment),
         )
         llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
-        health = asyncio.create_task(_unhealthy_when_failed(server, engine))
-        exit_stack.callback(health.cancel)
+        watching = asyncio.create_task(_give_up_when_failed(server, engine))
+        exit_stack.callback(watching.cancel)
         with collected(EngineCollector(engine.status)):
             await server.run(SERVICE)
 
 
-async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
-    """A dead engine is reported, so that whoever watches the health check replaces this process."""
-    await engine.failed()
-    await server.set_serving([SERVICE], serving=False)
+async def _give_up_when_failed(server: Server, engine: Engine) -> None:
+    await server.give_up([SERVICE], await engine.failed(), engine.close)

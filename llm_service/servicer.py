@@ -7,11 +7,12 @@ from typing import Any
 import grpc
 from tokenizers import Tokenizer
 
-from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.common.v1 import sampling_pb2, tools_pb2, visual_pb2
 from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from llm_service.detokenizer import token_bytes
 from llm_service.engine.interface import FinishReason, GeneratedToken, Logprob
 from llm_service.generation import Delta, Event, Finished, Generator, Started
+from llm_service.output.tool_calls import CallPiece
 from llm_service.positions import TICKS
 from llm_service.validation import generation_request
 
@@ -54,6 +55,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
             running_request_count=status.running_count,
             page_count=status.page_count,
             used_page_count=status.used_page_count,
+            step_age_seconds=status.step_age_seconds,
         )
 
     def _response(self, event: Event) -> llm_pb2.GenerateResponse:
@@ -67,11 +69,11 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
                 return llm_pb2.GenerateResponse(finished=_finished(event))
 
     def _delta(self, delta: Delta) -> llm_pb2.Delta:
-        if delta.token is None:
-            return llm_pb2.Delta(text=delta.text)
-        return llm_pb2.Delta(
-            text=delta.text, token_ids=[delta.token.token_id], logprobs=list(self._logprobs(delta.token))
-        )
+        response = llm_pb2.Delta(text=delta.text, tool_calls=map(_call, delta.calls))
+        if delta.token is not None:
+            response.token_ids.append(delta.token.token_id)
+            response.logprobs.extend(self._logprobs(delta.token))
+        return response
 
     def _logprobs(self, token: GeneratedToken) -> list[sampling_pb2.TokenLogprob]:
         if token.logprob is None:
@@ -94,4 +96,11 @@ def _finished(event: Finished) -> llm_pb2.Finished:
         completion_token_count=event.completion_token_count,
         position_increments=[ticks / TICKS for ticks in event.increments],
     )
-    return llm_pb2.Finished(reason=_REASONS[event.reason], usage=usage, queue_seconds=event.queue_seconds)
+    reason = _REASONS[event.reason]
+    if event.has_calls and event.reason is FinishReason.STOP:
+        reason = sampling_pb2.FINISH_REASON_TOOL_CALLS
+    return llm_pb2.Finished(reason=reason, usage=usage, queue_seconds=event.queue_seconds)
+
+
+def _call(piece: CallPiece) -> tools_pb2.ToolCallDelta:
+    return tools_pb2.ToolCallDelta(index=piece.index, name=piece.name, arguments=piece.arguments)

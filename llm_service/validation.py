@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from internvl.common.v1 import sampling_pb2, visual_pb2
 from internvl.errors import BadMessages, BadOption
@@ -9,13 +11,17 @@ from internvl.llm.v1 import llm_pb2
 from llm_service.conversation import Auto, Increment, Message, Role, Visual
 from llm_service.engine.interface import SamplingParameters
 from llm_service.generation import GenerationRequest
+from llm_service.output.tools import ToolCall
+from llm_service.output.wire import output_form, tools
 from llm_service.positions import increment_ticks
 from shared.sampling_options import check_sampling
+from shared.tool_options import check_tools
 
 _ROLES = {
     visual_pb2.ROLE_SYSTEM: Role.SYSTEM,
     visual_pb2.ROLE_USER: Role.USER,
     visual_pb2.ROLE_ASSISTANT: Role.ASSISTANT,
+    visual_pb2.ROLE_TOOL: Role.TOOL,
 }
 
 
@@ -24,6 +30,7 @@ def generation_request(request: llm_pb2.GenerateRequest, *, default_increment: i
     default = _increment(request.visual, default_increment, "visual.position_increment")
     sampling = request.sampling
     check_sampling(sampling)
+    check_tools(request.tools, sampling)
     return GenerationRequest(
         tenant=request.tenant,
         messages=_messages(request.messages, default),
@@ -31,14 +38,21 @@ def generation_request(request: llm_pb2.GenerateRequest, *, default_increment: i
         max_tokens=sampling.max_tokens if sampling.HasField("max_tokens") else None,
         stop=list(sampling.stop),
         resume_ids=list(request.resume_token_ids),
+        form=output_form(sampling.output, "sampling.output"),
+        tools=tools(request.tools),
+        stop_token_ids=frozenset(sampling.stop_token_ids),
+        includes_stop=sampling.include_stop,
+        ignores_end=sampling.ignore_eos,
     )
 
 
 def _messages(messages: Sequence[llm_pb2.Message], default: Increment) -> list[Message]:
     if not messages:
         raise BadMessages("there is no message to answer", field="messages")
-    if messages[-1].role != visual_pb2.ROLE_USER:
-        raise BadMessages("the last message must be the user's", field=f"messages[{len(messages) - 1}].role")
+    if messages[-1].role not in (visual_pb2.ROLE_USER, visual_pb2.ROLE_TOOL):
+        raise BadMessages(
+            "the last message must be the user's or a tool's", field=f"messages[{len(messages) - 1}].role"
+        )
     return [_message(message, index, default) for index, message in enumerate(messages)]
 
 
@@ -47,12 +61,12 @@ def _message(message: llm_pb2.Message, index: int, default: Increment) -> Messag
     role = _ROLES.get(message.role)
     if role is None:
         raise BadMessages("a message needs a role", field=f"{field}.role")
-    if role is Role.SYSTEM and index > 0:
-        raise BadMessages("only the first message may be the system's", field=f"{field}.role")
     parts = tuple(_part(part, f"{field}.parts[{place}]", default) for place, part in enumerate(message.parts))
     if role is not Role.USER and any(isinstance(part, Visual) for part in parts):
         raise BadMessages("only user messages hold pictures and clips", field=f"{field}.parts")
-    return Message(role, parts)
+    if role is not Role.ASSISTANT and message.tool_calls:
+        raise BadMessages("only the assistant calls tools", field=f"{field}.tool_calls")
+    return Message(role, parts, tuple(ToolCall(call.name, call.arguments) for call in message.tool_calls))
 
 
 def _part(part: llm_pb2.Part, field: str, default: Increment) -> str | Visual:
@@ -98,19 +112,14 @@ def _increment(options: visual_pb2.VisualOptions, default: Increment, field: str
 
 
 def _sampling(options: sampling_pb2.SamplingOptions) -> SamplingParameters:
-    """With the defaults of fields that are unset; those that are set have been checked."""
+    """With the defaults of fields that are unset; those that are set have been checked.
 
-    def value(name: str, default: float) -> float:
-        return float(getattr(options, name)) if options.HasField(name) else default  # type: ignore[arg-type]
-
+    Options have the names of parameters, but for those whose form differs.
+    """
+    same = {each.name for each in fields(SamplingParameters)} - {"seed", "logit_bias"}
+    given: dict[str, Any] = {option.name: value for option, value in options.ListFields() if option.name in same}
     return SamplingParameters(
         seed=options.seed if options.HasField("seed") else secrets.randbelow(1 << 64),
-        temperature=value("temperature", 0.0),
-        top_p=value("top_p", 1.0),
-        top_k=int(value("top_k", 0)),
-        min_p=value("min_p", 0.0),
-        repetition_penalty=value("repetition_penalty", 1.0),
-        presence_penalty=value("presence_penalty", 0.0),
-        frequency_penalty=value("frequency_penalty", 0.0),
-        top_logprob_count=options.top_logprob_count if options.HasField("top_logprob_count") else None,
+        logit_bias=tuple(sorted(options.logit_bias.items())),
+        **given,
     )

@@ -5,4 +5,5 @@ serving           what every service runs on: the gRPC server, settings, logs, m
 checkpoint        files of a checkpoint: configuration and tensors
 content           names made from content: store keys and media ids
 sampling_options  how tokens are chosen, checked against its ranges
+tool_options      functions that a reply may call, checked
 """

@@ -8,6 +8,8 @@ from internvl.errors import BadOption
 
 MAX_STOP_COUNT = 16
 MAX_STOP_CHARS = 256
+MAX_BIAS_COUNT = 1024
+MAX_STOP_TOKEN_COUNT = 64
 _LARGE = 1 << 30
 
 
@@ -21,7 +23,7 @@ class _Range:
         return math.isfinite(value) and self.low <= value <= self.high and not (self.low_excluded and value == self.low)
 
     def __str__(self) -> str:
-        return f"{'(' if self.low_excluded else '['}{self.low:g}, {self.high:g}]"
+        return f"{'(' if self.low_excluded else '['}{self.low:.12g}, {self.high:.12g}]"
 
 
 _RANGES = {
@@ -34,7 +36,9 @@ _RANGES = {
     "presence_penalty": _Range(-100, 100),
     "frequency_penalty": _Range(-100, 100),
     "top_logprob_count": _Range(0, 20),
+    "min_tokens": _Range(0, _LARGE),
 }
+_BIAS = _Range(-100, 100)
 
 
 def check_sampling(options: sampling_pb2.SamplingOptions) -> None:
@@ -49,3 +53,10 @@ def check_sampling(options: sampling_pb2.SamplingOptions) -> None:
         raise BadOption(
             f"stop takes at most {MAX_STOP_COUNT} strings of 1 to {MAX_STOP_CHARS} characters", field="sampling.stop"
         )
+    if len(options.stop_token_ids) > MAX_STOP_TOKEN_COUNT:
+        raise BadOption(f"stop_token_ids takes at most {MAX_STOP_TOKEN_COUNT} ids", field="sampling.stop_token_ids")
+    if len(options.logit_bias) > MAX_BIAS_COUNT or not all(bias in _BIAS for bias in options.logit_bias.values()):
+        message = f"logit_bias takes at most {MAX_BIAS_COUNT} tokens, each with a bias in {_BIAS}"
+        raise BadOption(message, field="sampling.logit_bias")
+    if options.HasField("max_tokens") and options.min_tokens > options.max_tokens:
+        raise BadOption(f"min_tokens must be at most max_tokens = {options.max_tokens}", field="sampling.min_tokens")

@@ -103,6 +103,7 @@ class Encoder:
             decoding_count=self._decoding_count,
             pending_write_bytes=self._copies.pending_bytes,
             is_degraded=self._copies.is_degraded,
+            batch_age_seconds=self._batcher.batch_age_seconds,
         )
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
@@ -125,6 +126,10 @@ class Encoder:
         if found is None:
             raise EmbeddingNotFound.of([key])
         return found
+
+    async def failed(self) -> str:
+        """Returns the cause when a device hangs: the process should be replaced. Requests have failed."""
+        return await self._batcher.failed()
 
     async def close(self) -> None:
         await self._batcher.close()
@@ -175,7 +180,7 @@ class Encoder:
         decoded = await self._decode(data, job)
         with span("encode", tiles=len(decoded.tiles)):
             rows = await self._batcher.encode(decoded.tiles)
-        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts)
+        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts, decoded.source_count)
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         with span("store", bytes=sum(map(len, tiles))):

@@ -45,7 +45,10 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             most = _in_range(request.max_tile_count, 1, self._config.max_tile_count, "max_tile_count")
         encoded = await self._encoder.encode_image(_tenant(request.tenant), _source(request), self._tiling(most))
         return vision_pb2.EncodeResponse(
-            embedding=self._reference(encoded), media_id=encoded.media_id, cached=encoded.cached
+            embedding=self._reference(encoded),
+            media_id=encoded.media_id,
+            cached=encoded.cached,
+            source_count=encoded.manifest.source_count,
         )
 
     async def EncodeVideo(  # noqa: N802
@@ -63,6 +66,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             media_id=encoded.media_id,
             cached=encoded.cached,
             frame_tile_counts=encoded.manifest.part_tile_counts,
+            source_count=encoded.manifest.source_count,
         )
 
     async def PutMedia(  # noqa: N802
@@ -98,6 +102,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             decoding_count=status.decoding_count,
             pending_write_bytes=status.pending_write_bytes,
             is_degraded=status.is_degraded,
+            batch_age_seconds=status.batch_age_seconds,
         )
 
     def _tiling(self, max_tile_count: int) -> TilingOptions:

@@ -50,6 +50,8 @@ class VisionSettings(ModelSettings):
     """Most files that are or wait to be decoded; beyond that, RESOURCE_EXHAUSTED."""
     tiles_per_batch: int = Field(default=0, ge=0)
     """Most tiles of one pass through the model, for which a new picture has to wait; 0: 4 on CPU, else 16."""
+    batch_seconds: float = Field(default=120.0, gt=0)
+    """How long one pass may take, a device's first five times as long; beyond that it hangs and the process ends."""
     max_queued_tiles: int = 2048
     """Most tiles waiting for the model; beyond that, RESOURCE_EXHAUSTED."""
     share_between_tenants: bool = False

@@ -1,4 +1,4 @@
-"""Which engine the settings name, started and given back. The only place that knows of more than one."""
+"""Starts and closes the engine that the settings name. The only place that knows of more than one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import Engine
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.model_thread import ModelThread
@@ -17,15 +18,20 @@ from llm_service.settings import LlmSettings
 
 
 @asynccontextmanager
-async def running_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
-    """An engine over the checkpoint in `folder`. Raises ValueError and its kinds if it cannot be served so."""
+async def running_engine(
+    settings: LlmSettings, folder: Path, grammars: Grammars | None = None
+) -> AsyncIterator[Engine]:
+    """An engine over the checkpoint in `folder`; requests may have a grammar where there are `grammars`.
+
+    Raises ValueError and its kinds if it cannot be served so.
+    """
     running = _vllm_engine if settings.engine == "vllm" else _torch_engine
-    async with running(settings, folder) as engine:
+    async with running(settings, folder, grammars) as engine:
         yield engine
 
 
 @asynccontextmanager
-async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
+async def _torch_engine(settings: LlmSettings, folder: Path, grammars: Grammars | None) -> AsyncIterator[Engine]:
     device = settings.device_name(cuda=torch.cuda.is_available())
     options = ModelOptions(
         folder=folder,
@@ -48,7 +54,9 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
         page_count=loaded.page_count,
         page_size=loaded.page_size,
         limits=limits,
+        step_seconds=settings.step_seconds,
         thread=thread,
+        grammars=grammars,
     )
     try:
         yield engine
@@ -58,7 +66,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
 
 
 @asynccontextmanager
-async def _vllm_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
+async def _vllm_engine(settings: LlmSettings, folder: Path, grammars: Grammars | None) -> AsyncIterator[Engine]:
     from llm_service.engine.vllm.environment import device_type, prepare
 
     prepare()
@@ -77,9 +85,10 @@ async def _vllm_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Eng
         max_waiting=settings.max_waiting,
         max_positions=settings.max_positions,
         max_request_tokens=settings.max_request_tokens,
+        step_seconds=settings.step_seconds,
         vllm_arguments=settings.vllm_arguments,
     )
-    engine = await VllmEngine.start(options)
+    engine = await VllmEngine.start(options, grammars)
     try:
         yield engine
     finally:

@@ -1,4 +1,4 @@
-"""What the rest of the service knows of an engine. Small enough that another engine can stand behind it."""
+"""The engine as the rest of the service knows it. Small enough that another engine can stand behind it."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ class VisualInput:
 
     span: VisualSpan
     key: str
-    """What the rows are: with the increment it identifies them in the prefix cache."""
+    """Names the rows: with the increment it identifies them in the prefix cache."""
     first_row: int
     """Row of `key` that the span starts with: frames of a clip share a key."""
     load: LoadRows
@@ -40,6 +40,12 @@ class SamplingParameters:
     frequency_penalty: float = 0.0
     top_logprob_count: int | None = None
     """None: no log-probabilities."""
+    min_tokens: int = 0
+    """Tokens before which no stop token is chosen."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """What is added to the logits of tokens: (token id, bias)."""
+    grammar: str | None = None
+    """What the reply is held to, in the notation of `llm_service.engine.grammar`; None: nothing."""
 
     @property
     def has_penalty(self) -> bool:
@@ -75,7 +81,7 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True)
 class Logprob:
-    """Log-probability of a token, before temperature and filters."""
+    """Log-probability of a token, before grammar, penalties, temperature and filters."""
 
     token_id: int
     logprob: float
@@ -122,7 +128,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What an engine holds right now, and has done until now."""
+    """Holdings of an engine right now, and its work until now."""
 
     waiting_count: int
     running_count: int
@@ -131,6 +137,8 @@ class EngineStatus:
     """Pages that requests hold; cached pages that none holds are free."""
     waiting_token_count: int = 0
     """Tokens that requests which have not started still have to compute."""
+    step_age_seconds: float = 0.0
+    """Age of the step that runs; 0 between steps."""
     since_start: Counts = Counts()
 
 
@@ -138,19 +146,19 @@ class Engine(ABC):
     """Runs many requests at once."""
 
     @abstractmethod
-    async def failed(self) -> None:
-        """Returns when the engine has died and will answer nothing any more; the process should be replaced."""
+    async def failed(self) -> str:
+        """Returns the cause when the engine has died or hangs. Requests have failed; the process should be replaced."""
 
     @abstractmethod
     def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         """One Admitted, then tokens as they are made. Closing it stops the request and frees what that held in a step.
 
-        Raises QueueFull, PromptTooLong, whatever `load` raises, or Unavailable if the engine has died.
+        Raises QueueFull, PromptTooLong, GrammarInvalid, whatever `load` raises, or Unavailable if the engine has died.
         """
 
     @abstractmethod
     def status(self) -> EngineStatus:
-        """What is held now, all zero but page_count when idle, and the counts since the start."""
+        """Holdings now, all zero but page_count when idle, and the counts since the start."""
 
     @abstractmethod
     async def close(self) -> None:

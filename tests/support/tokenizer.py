@@ -29,3 +29,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def write_tokenizer(folder: Path) -> None:
     """Writes it as a checkpoint carries it."""
     tokenizer().save_pretrained(folder)
+
+
+def core() -> Tokenizer:
+    """The same as services load it."""
+    backend: Tokenizer = tokenizer().backend_tokenizer
+    return backend
+
+
+def encode(text: str) -> list[int]:
+    """Token ids of a text, special tokens in it included."""
+    return core().encode(text, add_special_tokens=False).ids
+
+
+def end_id() -> int:
+    """The token that ends a reply."""
+    token_id = core().token_to_id("<|im_end|>")
+    assert token_id is not None
+    return token_id

@@ -57,6 +57,7 @@ def _start_of(source: Case, share: float) -> Case:
     return Case(cache(build), None)
 
 
+@cache
 def cases() -> dict[str, Case]:
     """Name and file, none of them built yet."""
     found: dict[str, Case] = {}

@@ -8,7 +8,7 @@ import io
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import av
 import av.audio.codeccontext
@@ -18,6 +18,7 @@ import av.subtitles.stream
 import av.video.codeccontext
 import av.video.stream
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from PIL import Image
 
@@ -190,7 +191,8 @@ def _image(frame: av.VideoFrame) -> Image.Image:
 
 def _matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """The linear part of the display matrix, (2, 2): a stored (x, y) is shown at (x, y) @ matrix."""
-    data = next((data for data in frame.side_data if data.type is SideDataType.DISPLAYMATRIX), None)
+    side_data = cast("SideDataContainer", frame.side_data)  # whose stub is a TypedDict of something else
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
     if data is None or data.buffer_size < _MATRIX_BYTES:
         return None
     return np.frombuffer(bytes(data)[:_MATRIX_BYTES], "<i4").reshape(3, 3)[:2, :2]

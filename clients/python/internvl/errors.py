@@ -3,6 +3,7 @@
     InternvlError
     ├── InvalidRequest      ImageUnreadable ImageTooLarge VideoUnreadable VideoTooLarge
     │                       BadOption BadMessages UriNotAllowed MediaUnreachable PromptTooLong RequestTooLarge
+    │                       GrammarInvalid
     ├── Unauthenticated     KeyMissing KeyUnknown
     ├── PermissionDenied    TenantSuspended
     ├── NotFound            MediaExpired EmbeddingNotFound
@@ -76,6 +77,10 @@ class BadOption(InvalidRequest):
 
 class BadMessages(InvalidRequest):
     """A conversation that cannot be answered, such as one that ends with the assistant."""
+
+
+class GrammarInvalid(InvalidRequest):
+    """A schema, regular expression or grammar that cannot be compiled, or takes more work than is allowed."""
 
 
 class UriNotAllowed(InvalidRequest):

@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import wait
 from contextlib import suppress
 
-from internvl.errors import Draining, Unavailable
+from internvl.errors import Draining, InternvlError, Unavailable
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import (
     Admitted,
     Counts,
@@ -22,14 +23,15 @@ from llm_service.engine.interface import (
     FinishReason,
     GeneratedToken,
 )
+from llm_service.engine.pytorch.missing_rows import load_missing_rows
 from llm_service.engine.pytorch.model_thread import ModelThread
 from llm_service.engine.pytorch.pages import PageAllocator
 from llm_service.engine.pytorch.request import Request
 from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.pytorch.scheduler import Chunk, Plan, Scheduler, SchedulerLimits
 from llm_service.engine.pytorch.step_input import step_input
-from llm_service.engine.rows import load_rows
 from llm_service.model.language import LanguageModel
+from shared.serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 30.0
@@ -55,12 +57,17 @@ class TorchEngine(Engine):
         page_count: int,
         page_size: int,
         limits: SchedulerLimits,
+        step_seconds: float = 120.0,
         thread: ModelThread | None = None,
+        grammars: Grammars | None = None,
     ) -> None:
-        """The engine dies with the model's other ranks, if there are any.
+        """The engine dies with the model's other ranks, if there are any, and of a step longer than `step_seconds`.
+
+        `grammars`: of the model's tokenizer; without them no request may have a grammar.
 
         `thread`: the one that loaded the model; the loop keeps it until the engine closes.
         """
+        self._grammars = grammars
         self._model = model
         self._cache = model.new_cache(page_count, page_size)
         self._scheduler = Scheduler(PageAllocator(page_count, page_size), limits)
@@ -71,8 +78,10 @@ class TorchEngine(Engine):
         self._removed_in_step: set[Request] = set()
         self._counts = Counts()
         self._closing: Unavailable | None = None
-        self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[str] = self._loop.create_future()
+        self._watchdog = Watchdog(step_seconds)
+        self._watching = asyncio.create_task(self._watch())
         thread = thread or ModelThread()
         self._ended = thread.submit(self._work)
         thread.close()
@@ -81,6 +90,9 @@ class TorchEngine(Engine):
     async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         own = Request(request, self._scheduler.pages.page_size)
         mailbox: asyncio.Queue[_Delivery] = asyncio.Queue()
+        if (grammar := request.sampling.grammar) is not None:
+            assert self._grammars is not None
+            own.constraint = (await asyncio.wrap_future(self._grammars.compile(grammar))).begin(request.resume_ids)
         try:
             await self._admit(own, mailbox)
             while True:
@@ -96,8 +108,8 @@ class TorchEngine(Engine):
         finally:
             self._forget(own)
 
-    async def failed(self) -> None:
-        await self._failed.wait()
+    async def failed(self) -> str:
+        return await asyncio.shield(self._failed)
 
     def status(self) -> EngineStatus:
         with self._changed:
@@ -108,6 +120,7 @@ class TorchEngine(Engine):
                 page_count=scheduler.pages.page_count,
                 used_page_count=scheduler.pages.held_count,
                 waiting_token_count=scheduler.waiting_token_count,
+                step_age_seconds=self._watchdog.age_seconds,
                 since_start=self._counts,
             )
 
@@ -118,6 +131,9 @@ class TorchEngine(Engine):
 
     async def close(self) -> None:
         self._stop(Draining("the engine is shutting down"))
+        if self._watching.done():  # a step hangs
+            return
+        self._watching.cancel()
         await asyncio.to_thread(wait, [self._ended], _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
 
     async def _admit(self, request: Request, mailbox: asyncio.Queue[_Delivery]) -> None:
@@ -127,7 +143,7 @@ class TorchEngine(Engine):
                 raise type(self._closing)(self._closing.message)
             self._scheduler.add(request)
             self._mailboxes[request] = mailbox
-        await _load_rows(request)
+        await load_missing_rows(request)
         with self._changed:
             self._scheduler.ready(request)
             self._changed.notify()
@@ -147,23 +163,32 @@ class TorchEngine(Engine):
         try:
             while self._step():
                 pass
-        except Exception as error:
-            log.critical("the engine died", exc_info=error)
-            self._die("its loop failed")
+        except Exception as error:  # noqa: BLE001 - handed on, and logged there
+            self._die("its loop failed", error)
 
-    def _die(self, reason: str) -> None:
-        """Ends every request, and says so to whoever awaits `failed`. From any thread."""
-        log.critical("the engine cannot go on", extra={"cause": reason})
+    async def _watch(self) -> None:
+        self._die(await self._watchdog.overdue())
+
+    def _die(self, cause: str, error: Exception | None = None) -> None:
+        """Ends every request, and makes `failed` return. From any thread."""
+        log.critical("the engine has died", extra={"cause": cause}, exc_info=error)
         self._stop(Unavailable("the engine has died"))
-        with suppress(RuntimeError):  # the event loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._failed.set)
+
+        def tell() -> None:
+            if not self._failed.done():
+                self._failed.set_result(cause)
+
+        with suppress(RuntimeError):  # the event loop is closed: the service has ended
+            self._loop.call_soon_threadsafe(tell)
 
     def _step(self) -> bool:
         """One round; False when the engine is closed."""
         chunks = self._schedule()
         if chunks is None:
             return False
-        self._emit(chunks, self._run(chunks))
+        with self._watchdog.work():
+            tokens = self._run(chunks)
+        self._emit(chunks, tokens)
         return True
 
     def _run(self, chunks: list[Chunk]) -> dict[Request, SampledToken]:
@@ -210,9 +235,9 @@ class TorchEngine(Engine):
                 self._scheduler.complete(chunk)
             deliveries: list[tuple[Request, _Delivery]] = []
             for request, token in tokens.items():
-                generated = _advance(request, token)
-                deliveries.append((request, generated))
-                if generated.finish is not None:
+                delivery = _advance(request, token)
+                deliveries.append((request, delivery))
+                if isinstance(delivery, Exception) or delivery.finish is not None:
                     self._removed_in_step.add(request)
             self._deliver(deliveries)
             for request in self._removed_in_step:
@@ -240,29 +265,14 @@ class TorchEngine(Engine):
             self._changed.notify()
 
 
-async def _load_rows(request: Request) -> None:
-    """Loads the rows of every visual token that is neither computed nor loaded, all images at once."""
-    visuals = request.spec.visuals
-    wanted = {
-        index: max(request.computed_count - visuals[index].span.start, 0)
-        for index in range(len(visuals))
-        if _is_missing(request, index)
-    }
-    loaded = await load_rows([(visuals[index], first) for index, first in wanted.items()])
-    for (index, first), rows in zip(wanted.items(), loaded, strict=True):
-        assert rows.shape[0] == visuals[index].span.token_count - first
-        request.rows[index] = (first, rows)
+def _advance(request: Request, token: SampledToken) -> GeneratedToken | InternvlError:
+    """Appends the token to the request and says whether it is the last. Embeddings have done their work by then.
 
-
-def _is_missing(request: Request, index: int) -> bool:
-    span = request.spec.visuals[index].span
-    first_needed = max(request.computed_count - span.start, 0)
-    first_loaded = request.rows[index][0] if index in request.rows else span.token_count
-    return first_needed < first_loaded
-
-
-def _advance(request: Request, token: SampledToken) -> GeneratedToken:
-    """Appends the token to the request and says whether it is the last. Embeddings have done their work by then."""
+    A request whose grammar has failed chose without it, and ends with the failure in place of the token.
+    """
+    constraint = request.constraint
+    if constraint is not None and constraint.failure is not None:
+        return constraint.failure
     request.add(token.token_id)
     request.rows.clear()
     finish = None
@@ -270,8 +280,13 @@ def _advance(request: Request, token: SampledToken) -> GeneratedToken:
         finish = FinishReason.STOP
     elif request.reply_count >= request.spec.max_tokens:
         finish = FinishReason.LENGTH
+    elif constraint is not None:
+        constraint.advance(token.token_id)
     return GeneratedToken(token.token_id, finish, token.logprob, token.alternatives)
 
 
 def _sampling_row(request: Request) -> SamplingRow:
-    return SamplingRow(request.spec.sampling, request.reply_count, request.history)
+    spec, constraint = request.spec, request.constraint
+    barred = spec.stop_token_ids if request.reply_count < spec.sampling.min_tokens else ()
+    allowed = None if constraint is None else constraint.mask()
+    return SamplingRow(spec.sampling, request.reply_count, request.history, barred, allowed)

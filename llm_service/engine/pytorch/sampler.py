@@ -1,10 +1,10 @@
 """Logits to tokens. A draw is a function of (seed, token index) only, so that a reply can be resumed anywhere.
 
-Order, as in transformers: penalties, temperature, top-k, top-p, min-p, draw. Log-probabilities are those of the model,
-before all of it. Legend: S rows, K vocabulary.
+Order: penalties as in transformers, bias, what grammar and min_tokens forbid, temperature, top-k, top-p, min-p, draw.
+Log-probabilities are those of the model, before all of it. Legend: S rows, K vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +18,22 @@ _MASK64 = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class SamplingRow:
-    """What one row of logits is sampled by."""
+    """Everything that decides the choice from one row of logits."""
 
     parameters: SamplingParameters
     token_index: int
     """Index of the token in the reply."""
     history: History | None
     """None where there are no penalties."""
+    barred_ids: Collection[int] = ()
+    """Tokens that may not be chosen."""
+    allowed: torch.Tensor | None = None
+    """Which tokens the grammar allows, bool (at most K,); those past its end it does not."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the choice is by the model's own logits."""
+        return not (self.history or self.parameters.logit_bias or self.barred_ids) and self.allowed is None
 
 
 @dataclass(frozen=True)
@@ -44,20 +53,18 @@ def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledTok
 
 
 def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
-    """The likeliest token of each row after penalties, or where there is a temperature a draw. Copies no other row."""
+    """The likeliest token of each row once adjusted, or where there is a temperature a draw. Copies no other row."""
     best = logits.argmax(dim=-1)
-    histories = {index: row.history for index, row in enumerate(rows) if row.history is not None}
-    if histories:
-        adjusted = logits[list(histories)]
-        penalize(adjusted, list(histories.values()), [rows[index].parameters for index in histories])
-        best[list(histories)] = adjusted.argmax(dim=-1)
+    changed = [index for index, row in enumerate(rows) if not row.is_plain]
+    if changed:
+        adjusted = _adjusted(logits[changed], [rows[index] for index in changed])
+        best[changed] = adjusted.argmax(dim=-1)
     token_ids: list[int] = best.tolist()
     drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
     if drawn:
         scores = logits[drawn]
-        if both := [index for index in drawn if index in histories]:
-            places = list(histories)
-            scores[[drawn.index(index) for index in both]] = adjusted[[places.index(index) for index in both]]
+        if both := [index for index in drawn if index in changed]:
+            scores[[drawn.index(index) for index in both]] = adjusted[[changed.index(index) for index in both]]
         parameters = [rows[index].parameters for index in drawn]
         scores /= torch.tensor([each.temperature for each in parameters], device=logits.device)[:, None]
         numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
@@ -66,10 +73,29 @@ def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
     return token_ids
 
 
+def _adjusted(scores: torch.Tensor, rows: Sequence[SamplingRow]) -> torch.Tensor:
+    """Changes float32 logits (S, K) and returns them: what may not be chosen is minus infinity."""
+    histories = {index: row.history for index, row in enumerate(rows) if row.history is not None}
+    if histories:
+        penalized = scores[list(histories)]
+        penalize(penalized, list(histories.values()), [rows[index].parameters for index in histories])
+        scores[list(histories)] = penalized
+    for own, row in zip(scores, rows, strict=True):
+        for token_id, bias in row.parameters.logit_bias:
+            own[token_id] += bias
+        if row.barred_ids:
+            own[list(row.barred_ids)] = float("-inf")
+        if row.allowed is not None:
+            allowed = row.allowed[: len(own)].to(own.device)
+            own[: len(allowed)].masked_fill_(~allowed, float("-inf"))
+            own[len(allowed) :] = float("-inf")
+    return scores
+
+
 def _logprobs(
     logits: torch.Tensor, rows: Sequence[SamplingRow], token_ids: Sequence[int]
 ) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
-    """Of the rows that want them: the choice, and the likeliest tokens."""
+    """The choice and the likeliest tokens, by index of the rows that want them."""
     counts = {
         index: row.parameters.top_logprob_count
         for index, row in enumerate(rows)

@@ -29,12 +29,14 @@ class VllmOptions:
     page_size: int
     """0: vLLM's choice."""
     cache_bytes: int
-    """Of each GPU."""
+    """Memory for keys and values on each GPU."""
     tokens_per_step: int
     max_running: int
     max_waiting: int
     max_positions: int
     """0: those of the trained window."""
+    step_seconds: float
+    """How long vLLM may be silent while it has requests."""
     max_request_tokens: int
     """Tokens of prompt and reply; 0: SPAN trained windows. Never more than the cache holds."""
     vllm_arguments: Mapping[str, Any] = field(default_factory=dict)

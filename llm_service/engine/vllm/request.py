@@ -71,6 +71,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
         extra = {
             ARGUMENT: {
                 "parameters": asdict(parameters),
+                "stop_ids": sorted(request.stop_token_ids),
                 "prompt_count": len(request.prompt_ids),
                 "visual_ranges": [(visual.span.start, visual.span.end) for visual in request.visuals],
             }
@@ -88,7 +89,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
 
 
 def admitted(request: EngineRequest, output: RequestOutput) -> Admitted:
-    """What the first output tells of its request."""
+    """Facts of a request, from its first output."""
     times = output.metrics
     queue_seconds = 0.0 if times is None else max(0.0, times.scheduled_ts - times.queued_ts)
     return Admitted(min(output.num_cached_tokens or 0, len(request.prompt_ids)), queue_seconds)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from internvl.common.v1 import sampling_pb2 as _sampling_pb2
+from internvl.common.v1 import tools_pb2 as _tools_pb2
 from internvl.common.v1 import visual_pb2 as _visual_pb2
 import builtins as _builtins
 import sys
@@ -54,9 +55,12 @@ class ChatRequest(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     VISUAL_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """Optionally a system message, then user and assistant messages; the last one is the user's."""
+        """Messages of any role in any order; the last one is the user's or a tool's. A first message of the system replaces the
+        server's.
+        """
 
     @_builtins.property
     def sampling(self) -> _sampling_pb2.SamplingOptions:
@@ -66,16 +70,21 @@ class ChatRequest(_message.Message):
     def visual(self) -> _visual_pb2.VisualOptions:
         """For every picture and clip that does not say otherwise."""
 
+    @_builtins.property
+    def tools(self) -> _tools_pb2.ToolOptions:
+        """Functions that the reply may call."""
+
     def __init__(
         self,
         *,
         messages: _abc.Iterable[Global___Message] | None = ...,
         sampling: _sampling_pb2.SamplingOptions | None = ...,
         visual: _visual_pb2.VisualOptions | None = ...,
+        tools: _tools_pb2.ToolOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "visual", b"visual"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "tools", b"tools", "visual", b"visual"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "sampling", b"sampling", "visual", b"visual"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "sampling", b"sampling", "tools", b"tools", "visual", b"visual"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,21 +98,31 @@ class Message(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     role: _visual_pb2.Role.ValueType
     """Who speaks."""
+    tool_call_id: _builtins.str
+    """Of a tool's message: the call whose result it is. Each call of the assistant has one result, in the messages after it."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """Text and media in reading order. Media only in user messages."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.ToolCall]:
+        """The calls that this message of the assistant made, in order."""
 
     def __init__(
         self,
         *,
         role: _visual_pb2.Role.ValueType = ...,
         parts: _abc.Iterable[Global___Part] | None = ...,
+        tool_calls: _abc.Iterable[_tools_pb2.ToolCall] | None = ...,
+        tool_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -156,7 +175,7 @@ class Image(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     VISUAL_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The file: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
+    """The file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of several pages or frames, the first."""
     id: _builtins.str
     """An id from Started.media or Upload. NOT_FOUND / MEDIA_EXPIRED when it is gone: send the bytes again."""
     uri: _builtins.str
@@ -274,6 +293,7 @@ class Started(_message.Message):
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     response_id: _builtins.str
     """Names this reply in logs."""
     model: _builtins.str
@@ -282,16 +302,21 @@ class Started(_message.Message):
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
         """Every picture and clip of the request, in order."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What in the request was probably not meant so, such as a literal `<image>` that no image fits. English, for people."""
+
     def __init__(
         self,
         *,
         response_id: _builtins.str = ...,
         model: _builtins.str = ...,
         media: _abc.Iterable[Global___Media] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "model", b"model", "response_id", b"response_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "model", b"model", "response_id", b"response_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +332,8 @@ class Media(_message.Message):
     TILE_COUNT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     EMBEDDING_CACHED_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
+    READ_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Use it instead of the bytes in later requests, on any replica, until it expires."""
     tile_count: _builtins.int
@@ -315,6 +342,10 @@ class Media(_message.Message):
     """Visual tokens."""
     embedding_cached: _builtins.bool
     """Whether its embedding was already there, so that nothing was decoded or encoded."""
+    source_count: _builtins.int
+    """Pages of the image file, or frames of the video, in all."""
+    read_count: _builtins.int
+    """How many of them the model is shown: 1 of an image file; of a video the sampled frames, a repeated one each time."""
     def __init__(
         self,
         *,
@@ -322,10 +353,12 @@ class Media(_message.Message):
         tile_count: _builtins.int = ...,
         token_count: _builtins.int = ...,
         embedding_cached: _builtins.bool = ...,
+        source_count: _builtins.int = ...,
+        read_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_cached", b"embedding_cached", "id", b"id", "tile_count", b"tile_count", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_cached", b"embedding_cached", "id", b"id", "read_count", b"read_count", "source_count", b"source_count", "tile_count", b"tile_count", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,25 +372,143 @@ class Delta(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """Text that never splits a character; may be empty when only log-probabilities are reported."""
+    """Text that never splits a character; empty where the event tells of something else."""
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.TokenLogprob]:
         """One entry a token if asked for."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.ToolCallDelta]:
+        """More of the reply's tool calls. Their text is not in `text`."""
+
+    @_builtins.property
+    def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
+        """Regions that `text`, with what came before it, has named in whole. Their text is in `text`, too."""
 
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_sampling_pb2.TokenLogprob] | None = ...,
+        tool_calls: _abc.Iterable[_tools_pb2.ToolCallDelta] | None = ...,
+        regions: _abc.Iterable[Global___Region] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "regions", b"regions", "text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
+
+@_typing.final
+class Region(_message.Message):
+    """A region of an image that the reply names: `<ref>phrase</ref><box>[[x1, y1, x2, y2]]</box>`, one for each box."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASE_FIELD_NUMBER: _builtins.int
+    IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+    THOUSANDTHS_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    POINT_FIELD_NUMBER: _builtins.int
+    phrase: _builtins.str
+    """What is there, in the reply's words; empty where it gave none."""
+    image_index: _builtins.int
+    """Which image, counted over the images of the request from 0. Unset where the reply does not say which one it means."""
+    @_builtins.property
+    def thousandths(self) -> Global___Box:
+        """The box as the model wrote it, in thousandths of the image's width and height."""
+
+    @_builtins.property
+    def pixels(self) -> Global___Box:
+        """The box in pixels of the image as a person sees it. Unset where the image, or its size, is not known."""
+
+    @_builtins.property
+    def point(self) -> Global___Point:
+        """The middle of it in pixels: where to click."""
+
+    def __init__(
+        self,
+        *,
+        phrase: _builtins.str = ...,
+        image_index: _builtins.int | None = ...,
+        thousandths: Global___Box | None = ...,
+        pixels: Global___Box | None = ...,
+        point: Global___Point | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "pixels", b"pixels", "point", b"point", "thousandths", b"thousandths"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "phrase", b"phrase", "pixels", b"pixels", "point", b"point", "thousandths", b"thousandths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__image_index: _TypeAlias = _typing.Literal["image_index"]  # noqa: Y015
+    _WhichOneofArgType__image_index: _TypeAlias = _typing.Literal["_image_index", b"_image_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_index) -> _WhichOneofReturnType__image_index | None: ...
+
+Global___Region: _TypeAlias = Region  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """A rectangle; the origin is at the top left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X1_FIELD_NUMBER: _builtins.int
+    Y1_FIELD_NUMBER: _builtins.int
+    X2_FIELD_NUMBER: _builtins.int
+    Y2_FIELD_NUMBER: _builtins.int
+    x1: _builtins.float
+    """Left edge."""
+    y1: _builtins.float
+    """Top edge."""
+    x2: _builtins.float
+    """Right edge."""
+    y2: _builtins.float
+    """Bottom edge."""
+    def __init__(
+        self,
+        *,
+        x1: _builtins.float = ...,
+        y1: _builtins.float = ...,
+        x2: _builtins.float = ...,
+        y2: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x1", b"x1", "x2", b"x2", "y1", b"y1", "y2", b"y2"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
+class Point(_message.Message):
+    """A place in an image; the origin is at the top left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    x: _builtins.float
+    """From the left."""
+    y: _builtins.float
+    """From the top."""
+    def __init__(
+        self,
+        *,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Finished(_message.Message):

@@ -22,21 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from internvl.common.v1 import output_pb2 as internvl_dot_common_dot_v1_dot_output__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internvl/common/v1/sampling.proto\x12\x12internvl.common.v1\"\xbf\x03\n\x0fSamplingOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05min_p\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x02H\x07\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x11\n\x04seed\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x1e\n\x11top_logprob_count\x18\x0b \x01(\x05H\t\x88\x01\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x07\n\x05_seedB\x14\n\x12_top_logprob_count\"\x98\x01\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\x05\x12\x1a\n\x12visual_token_count\x18\x03 \x01(\x05\x12\x1e\n\x16\x63ompletion_token_count\x18\x04 \x01(\x05\x12\x1b\n\x13position_increments\x18\x05 \x03(\x01\"x\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\x36\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!internvl/common/v1/sampling.proto\x12\x12internvl.common.v1\x1a\x1finternvl/common/v1/output.proto\"\xd5\x05\n\x0fSamplingOptions\x12\x17\n\nmax_tokens\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12\x12\n\x05top_k\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x12\n\x05min_p\x18\x05 \x01(\x02H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x06 \x01(\x02H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x07 \x01(\x02H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x08 \x01(\x02H\x07\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x11\n\x04seed\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x1e\n\x11top_logprob_count\x18\x0b \x01(\x05H\t\x88\x01\x01\x12\x30\n\x06output\x18\x0c \x01(\x0b\x32 .internvl.common.v1.OutputFormat\x12\x12\n\nignore_eos\x18\r \x01(\x08\x12\x17\n\nmin_tokens\x18\x0e \x01(\x05H\n\x88\x01\x01\x12\x16\n\x0estop_token_ids\x18\x0f \x03(\x05\x12\x46\n\nlogit_bias\x18\x10 \x03(\x0b\x32\x32.internvl.common.v1.SamplingOptions.LogitBiasEntry\x12\x14\n\x0cinclude_stop\x18\x11 \x01(\x08\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\r\n\x0b_max_tokensB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x07\n\x05_seedB\x14\n\x12_top_logprob_countB\r\n\x0b_min_tokens\"\x98\x01\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\x05\x12\x1a\n\x12visual_token_count\x18\x03 \x01(\x05\x12\x1e\n\x16\x63ompletion_token_count\x18\x04 \x01(\x05\x12\x1b\n\x13position_increments\x18\x05 \x03(\x01\"x\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\x36\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob*}\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internvl.common.v1.sampling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=784
-  _globals['_FINISHREASON']._serialized_end=879
-  _globals['_SAMPLINGOPTIONS']._serialized_start=58
-  _globals['_SAMPLINGOPTIONS']._serialized_end=505
-  _globals['_USAGE']._serialized_start=508
-  _globals['_USAGE']._serialized_end=660
-  _globals['_TOKENLOGPROB']._serialized_start=662
-  _globals['_TOKENLOGPROB']._serialized_end=782
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_FINISHREASON']._serialized_start=1095
+  _globals['_FINISHREASON']._serialized_end=1220
+  _globals['_SAMPLINGOPTIONS']._serialized_start=91
+  _globals['_SAMPLINGOPTIONS']._serialized_end=816
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_start=595
+  _globals['_SAMPLINGOPTIONS_LOGITBIASENTRY']._serialized_end=643
+  _globals['_USAGE']._serialized_start=819
+  _globals['_USAGE']._serialized_end=971
+  _globals['_TOKENLOGPROB']._serialized_start=973
+  _globals['_TOKENLOGPROB']._serialized_end=1093
 # @@protoc_insertion_point(module_scope)

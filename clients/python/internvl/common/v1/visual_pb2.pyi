@@ -26,11 +26,13 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Never valid."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions; allowed as the first message only."""
+    """Instructions, anywhere in a conversation."""
     ROLE_USER: _Role.ValueType  # 2
     """The person or program that asks."""
     ROLE_ASSISTANT: _Role.ValueType  # 3
     """The model."""
+    ROLE_TOOL: _Role.ValueType  # 4
+    """The program that carried out a tool call: its result."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Who speaks."""
@@ -38,11 +40,13 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Never valid."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions; allowed as the first message only."""
+"""Instructions, anywhere in a conversation."""
 ROLE_USER: Role.ValueType  # 2
 """The person or program that asks."""
 ROLE_ASSISTANT: Role.ValueType  # 3
 """The model."""
+ROLE_TOOL: Role.ValueType  # 4
+"""The program that carried out a tool call: its result."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final

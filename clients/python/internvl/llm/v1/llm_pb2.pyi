@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from internvl.common.v1 import sampling_pb2 as _sampling_pb2
+from internvl.common.v1 import tools_pb2 as _tools_pb2
 from internvl.common.v1 import visual_pb2 as _visual_pb2
 import builtins as _builtins
 import sys
@@ -31,11 +32,12 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     VISUAL_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """Whose it is; keys and values of a prompt are not shared between tenants."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """Optionally a system message, then user and assistant messages; the last one is the user's."""
+        """Optionally a system message, then messages of the user, the assistant and tools; the last one is the user's or a tool's."""
 
     @_builtins.property
     def sampling(self) -> _sampling_pb2.SamplingOptions:
@@ -49,6 +51,10 @@ class GenerateRequest(_message.Message):
     def resume_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens of a reply that broke off: generation goes on after them, and they are not sent again."""
 
+    @_builtins.property
+    def tools(self) -> _tools_pb2.ToolOptions:
+        """Functions that the reply may call."""
+
     def __init__(
         self,
         *,
@@ -57,10 +63,11 @@ class GenerateRequest(_message.Message):
         sampling: _sampling_pb2.SamplingOptions | None = ...,
         visual: _visual_pb2.VisualOptions | None = ...,
         resume_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        tools: _tools_pb2.ToolOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "visual", b"visual"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling", "tools", b"tools", "visual", b"visual"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "resume_token_ids", b"resume_token_ids", "sampling", b"sampling", "tenant", b"tenant", "visual", b"visual"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "resume_token_ids", b"resume_token_ids", "sampling", b"sampling", "tenant", b"tenant", "tools", b"tools", "visual", b"visual"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,21 +81,27 @@ class Message(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
     role: _visual_pb2.Role.ValueType
     """Who speaks."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """Text and embeddings in reading order."""
 
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.ToolCall]:
+        """The calls that this message of the assistant made, in order."""
+
     def __init__(
         self,
         *,
         role: _visual_pb2.Role.ValueType = ...,
         parts: _abc.Iterable[Global___Part] | None = ...,
+        tool_calls: _abc.Iterable[_tools_pb2.ToolCall] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "role", b"role", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,6 +252,7 @@ class Delta(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text that never splits a character; empty while a character is incomplete."""
     @_builtins.property
@@ -249,16 +263,21 @@ class Delta(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_sampling_pb2.TokenLogprob]:
         """One entry a token if asked for."""
 
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.ToolCallDelta]:
+        """More of the reply's tool calls, without ids. Their text is not in `text`."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         logprobs: _abc.Iterable[_sampling_pb2.TokenLogprob] | None = ...,
+        tool_calls: _abc.Iterable[_tools_pb2.ToolCallDelta] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -364,6 +383,7 @@ class GetStatusResponse(_message.Message):
     RUNNING_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     USED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    STEP_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     waiting_request_count: _builtins.int
     """Requests that have not started."""
     running_request_count: _builtins.int
@@ -372,6 +392,8 @@ class GetStatusResponse(_message.Message):
     """Pages of the key-value cache."""
     used_page_count: _builtins.int
     """Pages that requests hold; those kept for reuse are not counted."""
+    step_age_seconds: _builtins.float
+    """Age of the step that runs, in seconds; 0 between steps. One that keeps growing is a step that hangs."""
     def __init__(
         self,
         *,
@@ -379,10 +401,11 @@ class GetStatusResponse(_message.Message):
         running_request_count: _builtins.int = ...,
         page_count: _builtins.int = ...,
         used_page_count: _builtins.int = ...,
+        step_age_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "running_request_count", b"running_request_count", "used_page_count", b"used_page_count", "waiting_request_count", b"waiting_request_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "running_request_count", b"running_request_count", "step_age_seconds", b"step_age_seconds", "used_page_count", b"used_page_count", "waiting_request_count", b"waiting_request_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -59,7 +59,7 @@ class LlmServiceServicer(object):
     def Generate(self, request, context):
         """Answers the last user message, streaming: one Started, any number of Delta, one Finished. Cancel the call to stop.
 
-        INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
+        INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES, GRAMMAR_INVALID. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
         metadata; encode again and retry. DATA_LOSS: EMBEDDING_INVALID. RESOURCE_EXHAUSTED: QUEUE_FULL with RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -36,7 +36,7 @@ class LlmServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_llm_pb2.GenerateRequest, _llm_pb2.GenerateResponse]
     """Answers the last user message, streaming: one Started, any number of Delta, one Finished. Cancel the call to stop.
 
-    INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
+    INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES, GRAMMAR_INVALID. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
     metadata; encode again and retry. DATA_LOSS: EMBEDDING_INVALID. RESOURCE_EXHAUSTED: QUEUE_FULL with RetryInfo.
     """
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_llm_pb2.GetModelInfoRequest, _llm_pb2.GetModelInfoResponse]
@@ -52,7 +52,7 @@ class LlmServiceAsyncStub(LlmServiceStub):
     Generate: _aio.UnaryStreamMultiCallable[_llm_pb2.GenerateRequest, _llm_pb2.GenerateResponse]  # type: ignore[assignment]
     """Answers the last user message, streaming: one Started, any number of Delta, one Finished. Cancel the call to stop.
 
-    INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
+    INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES, GRAMMAR_INVALID. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
     metadata; encode again and retry. DATA_LOSS: EMBEDDING_INVALID. RESOURCE_EXHAUSTED: QUEUE_FULL with RetryInfo.
     """
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_llm_pb2.GetModelInfoRequest, _llm_pb2.GetModelInfoResponse]  # type: ignore[assignment]
@@ -71,7 +71,7 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_llm_pb2.GenerateResponse], _abc.AsyncIterator[_llm_pb2.GenerateResponse]]:
         """Answers the last user message, streaming: one Started, any number of Delta, one Finished. Cancel the call to stop.
 
-        INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
+        INVALID_ARGUMENT: PROMPT_TOO_LONG, BAD_OPTION, BAD_MESSAGES, GRAMMAR_INVALID. NOT_FOUND: EMBEDDING_NOT_FOUND with the keys in its
         metadata; encode again and retry. DATA_LOSS: EMBEDDING_INVALID. RESOURCE_EXHAUSTED: QUEUE_FULL with RetryInfo.
         """
 
