@@ -25,6 +25,8 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     """How often each replica is asked whether it serves, and which model."""
     backend_check_timeout_seconds: float = Field(default=5.0, gt=0)
     """How long it may take to answer. Then it gets no new calls, and those that bring nothing meanwhile move."""
+    backend_stall_seconds: float = Field(default=10.0, gt=0)
+    """How long one step of a replica's device may take, or twice as long as the longest that ended. Then the same."""
     resolve_seconds: float = 5.0
     """How often a dns:/// name is looked up."""
     retry_ratio: float = 0.2

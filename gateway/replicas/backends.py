@@ -19,6 +19,7 @@ import grpc
 from gateway.media.files import MediaKind, Medium
 from gateway.replicas.affinity import medium_key
 from gateway.replicas.discovery import Discovery, Resolve, Target, resolve
+from gateway.replicas.health import ReplicaHealth, Report, StallBound
 from gateway.replicas.pairing import identity, pair
 from gateway.replicas.pool import Replicas
 from gateway.replicas.replica import Cancellable, Replica
@@ -56,13 +57,13 @@ class Backends:
         self._vision = Replicas(
             Discovery(vision, resolve),
             self._connector(vision, lambda channel: vision_pb2_grpc.VisionServiceStub(channel)),
-            _vision_info,
+            _ask_vision,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
         self._llm = Replicas(
             Discovery(llm, resolve),
             self._connector(llm, lambda channel: llm_pb2_grpc.LlmServiceStub(channel)),
-            _llm_info,
+            _ask_llm,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
         self._pairing: ModelInfo | Unavailable = BackendUnavailable("the services behind the gateway are not there yet")
@@ -144,6 +145,7 @@ class Backends:
         self, target: Target, make_stub: Callable[[grpc.aio.Channel], Stub]
     ) -> Callable[[str], Replica[Stub]]:
         tls = self._settings.peer_tls()
+        bound = StallBound(self._settings.backend_stall_seconds)
 
         def connect(address: str) -> Replica[Stub]:
             channel = open_channel(
@@ -153,8 +155,8 @@ class Backends:
                 server_name="" if tls is None else tls.name or target.name,
                 keepalive=self._settings.keepalive,
             )
-            check_timeout_seconds = self._settings.backend_check_timeout_seconds
-            return Replica(address, channel, make_stub(channel), check_timeout_seconds=check_timeout_seconds)
+            seconds = self._settings.backend_check_timeout_seconds
+            return Replica(address, channel, make_stub(channel), ReplicaHealth(bound), check_timeout_seconds=seconds)
 
         return connect
 
@@ -227,12 +229,14 @@ async def _answer(
             await route.again(replica, error, deadline)
 
 
-async def _vision_info(stub: VisionServiceAsyncStub) -> ModelInfo:
-    return (await stub.GetModelInfo(vision_pb2.GetModelInfoRequest())).info
+async def _ask_vision(stub: VisionServiceAsyncStub) -> Report:
+    status = await stub.GetStatus(vision_pb2.GetStatusRequest())
+    return Report((await stub.GetModelInfo(vision_pb2.GetModelInfoRequest())).info, status.batch_age_seconds)
 
 
-async def _llm_info(stub: LlmServiceAsyncStub) -> ModelInfo:
-    return (await stub.GetModelInfo(llm_pb2.GetModelInfoRequest())).info
+async def _ask_llm(stub: LlmServiceAsyncStub) -> Report:
+    status = await stub.GetStatus(llm_pb2.GetStatusRequest())
+    return Report((await stub.GetModelInfo(llm_pb2.GetModelInfoRequest())).info, status.step_age_seconds)
 
 
 def _differs(before: ModelInfo | Unavailable, now: ModelInfo | Unavailable) -> bool:

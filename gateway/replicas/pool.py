@@ -1,8 +1,8 @@
 """All replicas of one service: found, checked and chosen.
 
-Every replica has its own channel, and its own watch that asks for its health and its model. One that leaves a check
-unanswered may hang, so the calls that bring nothing meanwhile are ended there, for their requests to try elsewhere; if
-there is no elsewhere they wait. Ejection fails open: if every replica is ejected, all stay eligible.
+Every replica has its own channel, and its own watch that asks for its health and its model. One that is silent or
+stalled may hang: calls that bring nothing are ended there, for their requests to try elsewhere; if there is no elsewhere
+they wait. Ejection fails open: if every replica is ejected, all stay eligible.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic
 
 from gateway.replicas.discovery import Discovery
+from gateway.replicas.health import Report
 from gateway.replicas.pairing import Identity, identity
 from gateway.replicas.rendezvous import LOAD_FACTOR, choose
 from gateway.replicas.replica import Replica, Stub
@@ -30,7 +31,7 @@ class Replicas(Generic[Stub]):
         self,
         discovery: Discovery,
         connect: Callable[[str], Replica[Stub]],
-        ask: Callable[[Stub], Awaitable[ModelInfo]],
+        ask: Callable[[Stub], Awaitable[Report]],
         budget: RetryBudget,
         *,
         load_factor: float = LOAD_FACTOR,
@@ -129,15 +130,15 @@ class Replicas(Generic[Stub]):
             await replica.check(self._ask)
             if before != (replica.health.info, replica.health.was_checked):
                 changed()
-            if replica.health.is_silent:
+            if replica.health.is_silent or replica.health.is_stalled:
                 self._end_silent_calls(replica)
             await replica.wait(check_seconds)
 
     def _end_silent_calls(self, replica: Replica[Stub]) -> None:
-        if any(self._fits(other) and other.health.is_usable for other in self.all if other is not replica):
-            count = replica.end_silent_calls()
-            extra = {"address": replica.address, "call_count": count}
-            log.warning("replica does not answer; its calls are tried elsewhere", extra=extra)
+        others = [other for other in self.all if other is not replica and self._fits(other) and other.health.is_usable]
+        if others and (count := replica.end_silent_calls()):
+            doing = "replica is stalled" if replica.health.is_stalled else "replica does not answer"
+            log.warning(doing, extra={"address": replica.address, "moved_call_count": count})
 
 
 async def _retire(replica: Replica[Stub], watch: asyncio.Task[None]) -> None:

@@ -10,8 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.replicas.health import ReplicaHealth
-from internvl.common.v1.visual_pb2 import ModelInfo
+from gateway.replicas.health import ReplicaHealth, Report
 from internvl.errors import InternvlError
 from internvl.transport.status import translated
 
@@ -47,10 +46,18 @@ class CallInFlight:
 class Replica(Generic[Stub]):
     """One address. Its channel is closed when it is retired and its last call has ended."""
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, stub: Stub, *, check_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel,
+        stub: Stub,
+        health: ReplicaHealth,
+        *,
+        check_timeout_seconds: float,
+    ) -> None:
         self.address = address
         self.stub = stub
-        self.health = ReplicaHealth()
+        self.health = health
         self._channel = channel
         self._check_timeout_seconds = check_timeout_seconds
         self._checker = health_pb2_grpc.HealthStub(channel)
@@ -85,32 +92,32 @@ class Replica(Generic[Stub]):
         self._doubt.set()
 
     def end_silent_calls(self) -> int:
-        """Ends the calls that brought nothing while it left a check unanswered; returns how many.
+        """Ends the calls that bring nothing; returns how many. For a replica that is silent or stalled.
 
-        Half of that time is enough: what came before the check began says nothing of now.
+        Half the time of a check is enough: what came before the check began says nothing of now.
         """
         silent = [call for call in self._calls if call.silent_seconds > self._check_timeout_seconds / 2]
         for call in silent:
             call.end()
         return len(silent)
 
-    async def check(self, ask: Callable[[Stub], Awaitable[ModelInfo]]) -> None:
+    async def check(self, ask: Callable[[Stub], Awaitable[Report]]) -> None:
         """Asks whether it serves, and what."""
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._check_timeout_seconds):
                 with translated():
-                    info = await ask(self.stub) if await self._is_serving() else None
+                    report = await ask(self.stub) if await self._is_serving() else None
         except TimeoutError:
             if time.monotonic() - begun < 2 * self._check_timeout_seconds:  # else it was this process that stood still
                 self.health.check_missed()
         except InternvlError:
             self.health.check_refused()
         else:
-            if info is None:
+            if report is None:
                 self.health.check_refused()
             else:
-                self.health.check_passed(info, time.monotonic())
+                self.health.check_passed(report, time.monotonic())
 
     async def _is_serving(self) -> bool:
         response = await self._checker.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]

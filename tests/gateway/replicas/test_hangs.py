@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from deploy.local.process import Child
+from gateway.replicas.health import ReplicaHealth, Report, StallBound
 from gateway.replicas.replica import Replica
 from internvl.client import ChatClient, ChatSession, Delta, Event, Finished, Keepalive, user
-from internvl.common.v1.visual_pb2 import ModelInfo
 from internvl.transport.channel import open_channel
 from internvl.transport.tasks import stop
 from internvl.vision.v1 import vision_pb2_grpc
@@ -160,10 +160,36 @@ async def test_a_reply_moves_from_a_stopped_gateway(tmp_path: Path, vision: Fake
             assert max(gaps) < GAP_SECONDS + WORD_COUNT * 0.02
 
 
+async def test_a_reply_moves_from_a_replica_whose_device_does_not_return(vision: FakeVision) -> None:
+    """Its event loop answers checks; the age of its step tells."""
+    llms = [FakeLlm(), FakeLlm()]
+    async with (
+        serving(vision) as vision_address,
+        serving(llms[0]) as first_address,
+        serving(llms[1]) as second_address,
+        client_of(vision_address, f"{first_address},{second_address}", backend_stall_seconds=2.0) as client,
+    ):
+        for llm in llms:
+            llm.gate = asyncio.Event()
+        reader = Reader()
+        task = asyncio.create_task(reader.read(client, "count"))
+        await until(lambda: any(llm.requests for llm in llms), "a replica has the request")
+        hung, other = sorted(llms, key=lambda llm: -len(llm.requests))
+        await hung.reached.wait()
+        other.gate = None
+        await asyncio.sleep(2 * CHECK_TIMEOUT_SECONDS)
+        assert not other.requests, "a long wait alone is no hang"
+        hung.work_age_seconds = 3.0
+        await task
+        assert reader.text == "two circles"
+        assert list(other.requests[0].resume_token_ids) == [0]
+        assert hung.cancelled.is_set()
+
+
 async def test_a_gateway_that_stood_still_blames_no_replica(vision: FakeVision) -> None:
     """Checks that run out because this process did not run say nothing of the replica."""
 
-    async def ask(_: object) -> ModelInfo:
+    async def ask(_: object) -> Report:
         time.sleep(1.0)  # noqa: ASYNC251 - stands for the process being stopped
         await asyncio.sleep(60)
         raise AssertionError("the check has run out")
@@ -171,7 +197,7 @@ async def test_a_gateway_that_stood_still_blames_no_replica(vision: FakeVision) 
     async with serving(vision) as address:
         channel = open_channel(address, max_message_bytes=1 << 20)
         stub = vision_pb2_grpc.VisionServiceStub(channel)
-        replica = Replica(address, channel, stub, check_timeout_seconds=0.2)
+        replica = Replica(address, channel, stub, ReplicaHealth(StallBound(10.0)), check_timeout_seconds=0.2)
         await replica.check(ask)
         assert not replica.health.is_silent
         await replica.close()
@@ -188,7 +214,7 @@ async def test_only_calls_that_bring_nothing_are_ended(silent: bool) -> None:
 
     call = Call()
     channel = open_channel("127.0.0.1:1", max_message_bytes=1 << 20)
-    replica = Replica("a", channel, None, check_timeout_seconds=0.2)
+    replica = Replica("a", channel, None, ReplicaHealth(StallBound(10.0)), check_timeout_seconds=0.2)
     with replica.calling(call) as in_flight:
         await asyncio.sleep(0.15)
         if not silent:
