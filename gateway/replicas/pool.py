@@ -1,8 +1,8 @@
 """All replicas of one service: found, checked and chosen.
 
 Every replica has its own channel, and its own watch that asks for its health and its model. One that is silent or
-stalled may hang: calls that bring nothing are ended there, for their requests to try elsewhere; if there is no elsewhere
-they wait. Ejection fails open: if every replica is ejected, all stay eligible.
+stalled may hang: calls that bring nothing are ended there, and their requests try elsewhere; without an elsewhere they
+wait. Ejection fails open: if every replica is ejected, all stay eligible.
 """
 
 import asyncio
