@@ -5,6 +5,8 @@ servicer        translates ChatService and MediaService to calls of `chat`
 chat            one turn, from checked request to last event
 validation      what a request must be before any work is done for it
 translation     messages of the public contract to those of the services
+reply_events    events of a reply as clients see them
+grounding       regions of images in the text of a reply
 settings        settings of the gateway
 request_limits  how large a request may be
 metrics         metrics of the gateway

@@ -19,7 +19,11 @@ def random_message(kind: type[Any_], dice: random.Random, depth: int = 4) -> Any
     for field in message.DESCRIPTOR.fields:
         if dice.random() < 0.35 or (field.message_type is not None and depth == 0):
             continue
-        if field.is_repeated:
+        if field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry:
+            for _ in range(dice.randint(0, 3)):
+                entry = field.message_type.fields_by_name
+                getattr(message, field.name)[_value(entry["key"], dice)] = _value(entry["value"], dice)
+        elif field.is_repeated:
             for _ in range(dice.randint(0, 3)):
                 _add(getattr(message, field.name), field, dice, depth)
         elif field.message_type is not None:
