@@ -52,7 +52,7 @@ async def test_calls_stream(openai_client: openai.AsyncOpenAI, llm: FakeLlm) -> 
 
 
 async def test_results_go_back(openai_client: openai.AsyncOpenAI, llm: FakeLlm) -> None:
-    llm.words = CALLS[:3]
+    llm.words = [*CALLS[:3]]
     messages: list[Any] = [*HELLO]
     completion = await openai_client.chat.completions.create(model=MODEL, messages=messages, tools=[WEATHER])
     message = completion.choices[0].message
