@@ -13,6 +13,7 @@ from contextlib import aclosing
 from gateway.media.fetcher import Fetcher
 from gateway.media.files import Medium, distinct, read_media
 from gateway.metrics import CHAT_SECONDS, COMPLETION_TOKENS, ENCODE_SECONDS, FIRST_TOKEN_SECONDS
+from gateway.placeholders import warnings
 from gateway.replicas.affinity import conversation_key
 from gateway.replicas.backends import Backends
 from gateway.replicas.reply import Reply
@@ -57,7 +58,7 @@ class Chat:
         embeddings = await turn.encode(distinct(media))
         clock.encoded()
         told = ReplyEvents(request, media, [embeddings[medium] for medium in media])
-        yield told.started(model)
+        yield told.started(model, warnings(request))
         async with aclosing(turn.generate(request, media, embeddings)) as events:
             async for event in events:
                 if event.HasField("started"):

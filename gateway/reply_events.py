@@ -20,10 +20,11 @@ class ReplyEvents:
         self._encoded = encoded
         self._regions = Regions(_images(request, media, encoded))
 
-    def started(self, model: str) -> chat_pb2.ChatResponse:
+    def started(self, model: str, warnings: Sequence[str]) -> chat_pb2.ChatResponse:
         """The first event."""
         media = [medium.public for medium in self._encoded]
-        return chat_pb2.ChatResponse(started=chat_pb2.Started(response_id=self._id, model=model, media=media))
+        started = chat_pb2.Started(response_id=self._id, model=model, media=media, warnings=warnings)
+        return chat_pb2.ChatResponse(started=started)
 
     def delta(self, event: llm_pb2.Delta) -> chat_pb2.ChatResponse | None:
         """An event in between, or None where there is nothing a client would see yet."""

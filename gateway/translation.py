@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.media.files import Frames, MediaKind, Medium
+from gateway.placeholders import placed
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from internvl.errors import InternvlError, InvalidRequest
@@ -20,6 +21,8 @@ class Encoded:
     embedding: visual_pb2.EmbeddingReference
     media_id: str
     cached: bool
+    source_count: int
+    """Pages of the image file, or frames of the video."""
     frame_tile_counts: tuple[int, ...] = ()
     width: int = 0
     """Pixels of an image as it was shown to the model; 0: not known."""
@@ -34,6 +37,8 @@ class Encoded:
             tile_count=tile_count,
             token_count=tile_count * self.embedding.tokens_per_tile,
             embedding_cached=self.cached,
+            source_count=self.source_count,
+            read_count=len(self.frame_tile_counts) or 1,
         )
 
 
@@ -67,7 +72,7 @@ def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoR
 
 def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse) -> Encoded:
     """What the vision service answered."""
-    shared = (response.embedding, response.media_id, response.cached)
+    shared = (response.embedding, response.media_id, response.cached, response.source_count)
     if isinstance(response, vision_pb2.EncodeVideoResponse):
         return Encoded(*shared, frame_tile_counts=tuple(response.frame_tile_counts))
     return Encoded(*shared, width=response.width, height=response.height)
@@ -89,7 +94,7 @@ def generate_request(
     messages = [
         llm_pb2.Message(
             role=message.role,
-            parts=[_part(part, rest, embeddings) for part in message.parts],
+            parts=placed([_part(part, rest, embeddings) for part in message.parts]),
             tool_calls=message.tool_calls,
         )
         for message in request.messages

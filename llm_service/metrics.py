@@ -64,6 +64,7 @@ class EngineCollector(Collector):
             ("running_requests", "Requests in the batch.", status.running_count),
             ("kv_pages", "Pages of the cache of keys and values.", status.page_count),
             ("kv_used_pages", "Those of them that requests hold.", status.used_page_count),
+            ("step_age_seconds", "Age of the pass through the model that runs, or 0.", status.step_age_seconds),
         ):
             yield GaugeMetricFamily(f"internvl_llm_{name}", text, value)
         counts = status.since_start

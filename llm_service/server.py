@@ -29,7 +29,7 @@ SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
-    """The command `internvl-llm`."""
+    """Runs the service until it is stopped."""
     run_service(LlmSettings, serve)
 
 
@@ -63,13 +63,11 @@ async def serve(settings: LlmSettings) -> None:
             default_increment=increment_ticks(settings.default_increment),
         )
         llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
-        health = asyncio.create_task(_unhealthy_when_failed(server, engine))
-        exit_stack.callback(health.cancel)
+        watching = asyncio.create_task(_give_up_when_failed(server, engine))
+        exit_stack.callback(watching.cancel)
         with collected(EngineCollector(engine.status)):
             await server.run(SERVICE)
 
 
-async def _unhealthy_when_failed(server: Server, engine: Engine) -> None:
-    """A dead engine is reported, so that whoever watches the health check replaces this process."""
-    await engine.failed()
-    await server.set_serving([SERVICE], serving=False)
+async def _give_up_when_failed(server: Server, engine: Engine) -> None:
+    await server.give_up([SERVICE], await engine.failed(), engine.close)

@@ -55,6 +55,7 @@ class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
             running_request_count=status.running_count,
             page_count=status.page_count,
             used_page_count=status.used_page_count,
+            step_age_seconds=status.step_age_seconds,
         )
 
     def _response(self, event: Event) -> llm_pb2.GenerateResponse:

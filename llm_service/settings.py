@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from shared.serving.settings import ModelSettings, PeerSettings
@@ -42,6 +42,8 @@ class LlmSettings(PeerSettings, ModelSettings):
     """Most requests in one step."""
     max_waiting: int = 256
     """Most requests that have not started; beyond that, RESOURCE_EXHAUSTED."""
+    step_seconds: float = Field(default=120.0, gt=0)
+    """How long one step may take, the first five times as long; beyond that the device hangs and the process ends."""
     default_max_tokens: int = 1024
     """Tokens of a reply whose request names no limit."""
     max_positions: int = 0

@@ -11,8 +11,8 @@ UV=$(command -v uv || echo .uv/bin/uv)
 }
 
 # torch stays out, with what only torch needs, because setup.sh chooses its build by the machine. It is excluded here and not
-# in pyproject.toml, where that would also hide torch from everyone who installs this repository with uv.
-# The client is in no registry: its own pyproject.toml says what it needs.
+# in pyproject.toml, where that would also hide torch from everyone who installs this repository with uv. internvl-client stays
+# out because it is installed from clients/python.
 printf 'torch\ninternvl-client\n' | "$UV" pip compile pyproject.toml clients/python/pyproject.toml \
     --extra vision --extra llm --extra gateway --extra local --extra traces --extra dev \
     --excludes - --universal --python-version 3.11 --generate-hashes \

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from internvl.errors import QueueFull
+from internvl.errors import QueueFull, Unavailable
+from shared.serving.watchdog import Watchdog
 from vision_service.metrics import BATCH_SECONDS, BATCH_TILES, QUEUE_WAIT_SECONDS, TILES
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize
@@ -42,24 +43,54 @@ class _Job:
 class Batcher:
     """Encodes tiles; small requests first, none starved."""
 
-    def __init__(self, encoders: Sequence[VisualEncoder], *, tiles_per_batch: int, max_queued_tiles: int) -> None:
-        """`encoders` are the same model in the same dtype, one for each device."""
+    def __init__(
+        self,
+        encoders: Sequence[VisualEncoder],
+        *,
+        tiles_per_batch: int,
+        max_queued_tiles: int,
+        batch_seconds: float = 120.0,
+    ) -> None:
+        """`encoders` are the same model in the same dtype, one for each device.
+
+        `batch_seconds`: a device that does not return a batch within that hangs (`failed`).
+        """
         self.dtype = next(encoders[0].parameters()).dtype
         self._tiles_per_batch = tiles_per_batch
         self._queue = TileQueue(max_tiles=max_queued_tiles)
         self._jobs: dict[Ticket, _Job] = {}
-        self._devices = [_Device(encoder, index) for index, encoder in enumerate(encoders)]
+        self._devices = [_Device(encoder, index, batch_seconds) for index, encoder in enumerate(encoders)]
+        self._is_dead = False
 
     @property
     def queued_tile_count(self) -> int:
         """Tiles waiting for the model."""
         return self._queue.tile_count
 
+    @property
+    def batch_age_seconds(self) -> float:
+        """Age of the oldest batch on a device; 0 when there is none."""
+        return max(device.watchdog.age_seconds for device in self._devices)
+
+    async def failed(self) -> str:
+        """Returns the cause when a device hangs. Requests have failed; the process should be replaced."""
+        watches = [asyncio.create_task(device.watchdog.overdue()) for device in self._devices]
+        try:
+            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for watch in watches:
+                watch.cancel()
+        self._is_dead = True
+        _fail(list(self._jobs.values()), _dead())
+        return done.pop().result()
+
     async def encode(self, tiles: np.ndarray) -> torch.Tensor:
-        """uint8 (N, S, S, 3) -> (N, R, D) on the CPU, in the model's dtype. Raises QueueFull.
+        """uint8 (N, S, S, 3) -> (N, R, D) on the CPU, in the model's dtype. Raises QueueFull, Unavailable.
 
         Cancelling takes the tiles that no batch has taken out of the queue.
         """
+        if self._is_dead:
+            raise _dead()
         if not self._queue.has_room(len(tiles)):
             raise QueueFull(f"{self._queue.tile_count} tiles wait already", retry_after_seconds=2.0)
         ticket = Ticket(time.monotonic(), len(tiles))
@@ -77,14 +108,14 @@ class Batcher:
             del self._jobs[ticket]
 
     async def close(self) -> None:
-        """Fails what waits, and waits for the batches that run."""
+        """Fails what waits, and waits for the batches that run, unless a device hangs."""
         for device in self._devices:
             if device.running is not None:
                 device.running.cancel()
         for job in self._jobs.values():
             job.done.cancel()
         for device in self._devices:
-            await asyncio.to_thread(device.thread.shutdown)
+            await asyncio.to_thread(device.thread.shutdown, wait=not self._is_dead)
 
     async def _run(self, device: "_Device") -> None:
         """Runs batches until the queue is empty."""
@@ -114,7 +145,8 @@ class Batcher:
 class _Device:
     """One copy of the model, and the thread that runs it."""
 
-    def __init__(self, encoder: VisualEncoder, index: int) -> None:
+    def __init__(self, encoder: VisualEncoder, index: int, batch_seconds: float) -> None:
+        self.watchdog = Watchdog(batch_seconds)
         weight = next(encoder.parameters())
         self._encoder, self._device, self._dtype = encoder, weight.device, weight.dtype
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"vision-model-{index}")
@@ -125,11 +157,15 @@ class _Device:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._forward, tiles)
 
     def _forward(self, tiles: list[np.ndarray]) -> list[torch.Tensor]:
-        with BATCH_SECONDS.time():
+        with self.watchdog.work(), BATCH_SECONDS.time():
             pixels = normalize(np.concatenate(tiles)).to(device=self._device, dtype=self._dtype)
             rows: torch.Tensor = self._encoder(pixels).cpu()
         TILES.inc(len(rows))
         return list(torch.split(rows, [len(part) for part in tiles]))
+
+
+def _dead() -> Unavailable:
+    return Unavailable("the vision model does not answer")
 
 
 def _fail(jobs: list[_Job], error: Exception) -> None:

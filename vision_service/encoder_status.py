@@ -11,3 +11,5 @@ class EncoderStatus:
     decoding_count: int
     pending_write_bytes: int
     is_degraded: bool
+    batch_age_seconds: float = 0.0
+    """Age of the oldest batch on a device; 0 when there is none."""

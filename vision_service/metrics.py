@@ -55,5 +55,6 @@ class EncoderCollector(Collector):
             ("decoding_files", "Files that are or wait to be decoded.", status.decoding_count),
             ("pending_write_bytes", "Bytes on their way to the store.", status.pending_write_bytes),
             ("degraded", "1 while the store fails.", int(status.is_degraded)),
+            ("batch_age_seconds", "Age of the oldest batch on a device, or 0.", status.batch_age_seconds),
         ):
             yield GaugeMetricFamily(f"internvl_vision_{name}", text, value)

@@ -1,5 +1,7 @@
 """Puts the vision service together and runs it."""
 
+import asyncio
+
 import torch
 
 from internvl.vision.v1 import vision_pb2_grpc
@@ -22,17 +24,19 @@ from vision_service.copies.write_behind import WriteBehind
 from vision_service.decoder.pool import DecoderPool
 from vision_service.decoder.process import ProcessLimits
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
-from vision_service.image import ImageLimits
+from vision_service.image.decoding import ImageLimits
 from vision_service.metrics import EncoderCollector
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.servicer import VisionServicer
 from vision_service.settings import VisionSettings
-from vision_service.video import VideoLimits
+from vision_service.video.sampling import VideoLimits
+
+SERVICE = "internvl.vision.v1.VisionService"
 
 
 def main() -> None:
-    """The command `internvl-vision`."""
+    """Runs the service until it is stopped."""
     run_service(VisionSettings, serve)
 
 
@@ -47,11 +51,17 @@ async def serve(settings: VisionSettings) -> None:
     info = model_info(settings, checkpoint, config)
     servicer = VisionServicer(encoder, config, info, settings, holder=settings.advertised_address(server.port))
     vision_pb2_grpc.add_VisionServiceServicer_to_server(servicer, server.grpc)
+    watching = asyncio.create_task(_give_up_when_failed(server, encoder))
     try:
         with collected(EncoderCollector(encoder.status)):
-            await server.run("internvl.vision.v1.VisionService")
+            await server.run(SERVICE)
     finally:
+        watching.cancel()
         await encoder.close()
+
+
+async def _give_up_when_failed(server: Server, encoder: Encoder) -> None:
+    await server.give_up([SERVICE], await encoder.failed(), encoder.close)
 
 
 def _load_models(settings: VisionSettings, checkpoint: Checkpoint, config: ModelConfig) -> list[VisualEncoder]:
@@ -83,7 +93,12 @@ async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model
     limits = ProcessLimits(settings.decode_seconds, settings.decode_memory_bytes)
     return Encoder(
         await DecoderPool.started(settings.decode_workers, limits),
-        Batcher(models, tiles_per_batch=batch_size, max_queued_tiles=settings.max_queued_tiles),
+        Batcher(
+            models,
+            tiles_per_batch=batch_size,
+            max_queued_tiles=settings.max_queued_tiles,
+            batch_seconds=settings.batch_seconds,
+        ),
         copies,
         EncoderIdentity(
             model=settings.public_model_name,
@@ -93,9 +108,9 @@ async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model
         ),
         EncoderLimits(
             image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side),
-            video=VideoLimits(settings.max_video_bytes, settings.max_image_pixels),
+            video=VideoLimits(settings.max_video_bytes, settings.max_image_pixels, settings.max_video_pixels),
             max_queued_decodes=settings.max_queued_decodes,
-            exif_orientation=settings.exif_orientation,
+            pictures=settings.pictures,
         ),
         ReplicaFlight(redis, wait_seconds=settings.replica_wait_seconds),
         codec=Codec.PLANES if settings.compress_embeddings else Codec.RAW,

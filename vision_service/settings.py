@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.serving.settings import MEBIBYTE, ModelSettings, device_present
+from vision_service.image.pictures import Pictures
 
 
 class VisionSettings(ModelSettings):
@@ -29,12 +30,14 @@ class VisionSettings(ModelSettings):
     """Most pixels of a picture; checked before it is decoded."""
     max_image_side: int = 65_535
     """Longest side of a picture in pixels."""
-    exif_orientation: bool = False
-    """Turn pictures as their EXIF says; the reference does not."""
+    pictures: Pictures = Pictures.AS_SEEN
+    """as_seen: alpha over white, 16 bits scaled to 8, turned as EXIF says; reference: none of it, as OpenGVLab does."""
     max_video_bytes: int = 512 * MEBIBYTE
     """Largest clip file."""
     max_video_frames: int = 128
     """Most frames sampled from a clip."""
+    max_video_pixels: int = 1_100_000_000
+    """Most pixels of all frames sampled from a clip; checked before they are decoded. 128 of 3840x2160 fit."""
     default_video_frames: int = 8
     """Frames sampled from a clip whose request names no count."""
     decode_workers: int = Field(default=2, ge=1)
@@ -47,6 +50,8 @@ class VisionSettings(ModelSettings):
     """Most files that are or wait to be decoded; beyond that, RESOURCE_EXHAUSTED."""
     tiles_per_batch: int = Field(default=0, ge=0)
     """Most tiles of one pass through the model, for which a new picture has to wait; 0: 4 on CPU, else 16."""
+    batch_seconds: float = Field(default=120.0, gt=0)
+    """How long one pass may take, a device's first five times as long; beyond that it hangs and the process ends."""
     max_queued_tiles: int = 2048
     """Most tiles waiting for the model; beyond that, RESOURCE_EXHAUSTED."""
     share_between_tenants: bool = False

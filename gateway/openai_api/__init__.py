@@ -5,10 +5,9 @@ app           the routes
 boundary      ids, errors and the log line of every request
 exchange      one request and its answer as ASGI messages
 body          the fields of a request's body
-message       the fields of a message
 conversation  a body as one of our requests. Pure
-forms         the form of the reply in a body. Pure
-tools         tools and calls in a body. Pure
+request       parts of a body: messages, the form of the reply, tools
+data_url      data: URLs as browsers read them. Pure
 replies       events as the API's objects. Pure
 merged        several streams of events as one
 failures      errors as HTTP statuses and the API's objects. Pure

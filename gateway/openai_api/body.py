@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.openai_api.message import (
+from gateway.openai_api.request.message import (
     Count,
     Fields,
     Ignored,

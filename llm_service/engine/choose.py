@@ -54,6 +54,7 @@ async def _torch_engine(settings: LlmSettings, folder: Path, grammars: Grammars 
         page_count=loaded.page_count,
         page_size=loaded.page_size,
         limits=limits,
+        step_seconds=settings.step_seconds,
         thread=thread,
         grammars=grammars,
     )
@@ -84,6 +85,7 @@ async def _vllm_engine(settings: LlmSettings, folder: Path, grammars: Grammars |
         max_waiting=settings.max_waiting,
         max_positions=settings.max_positions,
         max_request_tokens=settings.max_request_tokens,
+        step_seconds=settings.step_seconds,
         vllm_arguments=settings.vllm_arguments,
     )
     engine = await VllmEngine.start(options, grammars)

@@ -137,6 +137,8 @@ class EngineStatus:
     """Pages that requests hold; cached pages that none holds are free."""
     waiting_token_count: int = 0
     """Tokens that requests which have not started still have to compute."""
+    step_age_seconds: float = 0.0
+    """Age of the step that runs; 0 between steps."""
     since_start: Counts = Counts()
 
 
@@ -144,8 +146,8 @@ class Engine(ABC):
     """Runs many requests at once."""
 
     @abstractmethod
-    async def failed(self) -> None:
-        """Returns when the engine has died and will answer nothing any more; the process should be replaced."""
+    async def failed(self) -> str:
+        """Returns the cause when the engine has died or hangs. Requests have failed; the process should be replaced."""
 
     @abstractmethod
     def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:

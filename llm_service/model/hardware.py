@@ -21,7 +21,8 @@ from llm_service.model.attention.flash import PAGE_MULTIPLE, FlashAttention, Fla
 from llm_service.model.attention.interface import AttentionKernel
 from llm_service.model.attention.native import NativeAttention
 from llm_service.model.attention.sdpa import SdpaAttention
-from llm_service.model.kernels.native import Native, NativeUnsupported, load_native
+from llm_service.model.kernels.build import NativeUnsupported
+from llm_service.model.kernels.native import Native, load_native
 from llm_service.model.kernels.widening import widens
 from llm_service.model.norm import Norm
 from llm_service.model.projection import (

@@ -14,11 +14,12 @@ import asyncio
 import functools
 import inspect
 import logging
+import os
 import signal
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -38,6 +39,10 @@ from shared.serving.tracing import span, tracing
 log = logging.getLogger(__name__)
 LIVENESS = "liveness"
 """Name that health checks answer for as long as the process serves at all, whatever is behind it."""
+GAVE_UP = 70
+"""Exit status of a service whose device hangs or whose work has died: its supervisor should start another."""
+_LAST_SECONDS = 3.0
+"""For calls that end, and again for what is closed, before the process does."""
 _QUIET_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 _POLLED = ("/GetModelInfo", "/GetStatus")
 """Methods that gateways poll each second: logged at debug level only."""
@@ -92,6 +97,19 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(self._settings.drain_seconds)
         log.info("stopped")
+
+    async def give_up(self, services: Sequence[str], cause: str, close: Callable[[], Awaitable[None]]) -> NoReturn:
+        """Ends the process with GAVE_UP: its work has died or hangs, and a thread that hangs cannot be ended.
+
+        Health turns, and requests that were failed have a moment to end. Then `close`, for as long as it may take.
+        """
+        await self.set_serving(services, serving=False)
+        await self.grpc.stop(_LAST_SECONDS)
+        with suppress(Exception):
+            await asyncio.wait_for(close(), _LAST_SECONDS)
+        log.critical("the process gives up", extra={"cause": cause})
+        logging.shutdown()
+        os._exit(GAVE_UP)
 
     def _bind(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"

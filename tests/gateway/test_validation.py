@@ -58,6 +58,7 @@ def clip(options: str) -> str:
         (USER + "sampling { min_tokens: 2 output { regex: 'a' } }", BadOption, "sampling.min_tokens"),
         (USER + "sampling { min_tokens: 9 max_tokens: 8 }", BadOption, "sampling.min_tokens"),
         (USER + "sampling { logit_bias { key: 1 value: 101 } }", BadOption, "sampling.logit_bias"),
+        (USER + SYSTEM, BadMessages, "messages[1].role"),
         ("messages { role: ROLE_USER }", BadMessages, "messages[0].parts"),
         ("messages { role: ROLE_USER " + "parts { text: 'a' }" * 4 + "}", BadMessages, "messages[0].parts"),
         ("messages { role: ROLE_USER parts { } }", BadMessages, "messages[0].parts[0]"),

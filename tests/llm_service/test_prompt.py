@@ -164,3 +164,28 @@ def test_a_tokenizer_of_another_family_is_refused() -> None:
     other = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
     with pytest.raises(TokenizerUnsupported, match=r"no token <\|im_start\|>"):
         PromptBuilder(other, "system")
+
+
+@pytest.mark.parametrize(
+    ("roles", "wanted"),
+    [
+        (
+            ("assistant", "user"),
+            "<|im_start|>system\nD<|im_end|>\n<|im_start|>assistant\n0<|im_end|>\n<|im_start|>user\n1",
+        ),
+        (
+            ("system", "system", "user"),
+            "<|im_start|>system\n0<|im_end|>\n<|im_start|>system\n1<|im_end|>\n<|im_start|>user\n2",
+        ),
+        (
+            ("user", "assistant", "system", "user"),
+            (
+                "<|im_start|>system\nD<|im_end|>\n<|im_start|>user\n0<|im_end|>\n<|im_start|>assistant\n1<|im_end|>\n"
+                "<|im_start|>system\n2<|im_end|>\n<|im_start|>user\n3"
+            ),
+        ),
+    ],
+)
+def test_every_message_is_a_turn_where_it_stands(roles: tuple[str, ...], wanted: str) -> None:
+    messages = [Message(Role(role), (str(index),)) for index, role in enumerate(roles)]
+    assert text_of(render(messages, "D")) == wanted + "<|im_end|>\n<|im_start|>assistant\n"

@@ -28,8 +28,8 @@ class SayingX(Engine):
     def __init__(self) -> None:
         self.requests: list[EngineRequest] = []
 
-    async def failed(self) -> None:
-        return
+    async def failed(self) -> str:
+        return ""
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         self.requests.append(request)

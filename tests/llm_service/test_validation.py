@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.common.v1 import sampling_pb2, tools_pb2, visual_pb2
 from internvl.errors import BadMessages, BadOption, InvalidRequest
 from internvl.llm.v1 import llm_pb2
 from llm_service.conversation import Auto, Role, Visual
@@ -32,7 +32,8 @@ def image(**fields: Any) -> llm_pb2.Message:
         ([], "messages"),
         ([text(ASSISTANT)], "messages[0].role"),
         ([text(USER), text(ASSISTANT)], "messages[1].role"),
-        ([llm_pb2.Message(role=USER, tool_calls=[{"name": "f"}]), text(USER)], "messages[0].tool_calls"),
+        ([text(USER), text(SYSTEM)], "messages[1].role"),
+        ([llm_pb2.Message(role=USER, tool_calls=[tools_pb2.ToolCall(name="f")]), text(USER)], "messages[0].tool_calls"),
         ([text(visual_pb2.ROLE_UNSPECIFIED), text(USER)], "messages[0].role"),
         ([llm_pb2.Message(role=USER, parts=[llm_pb2.Part()])], "messages[0].parts[0]"),
         ([llm_pb2.Message(role=ASSISTANT, parts=image().parts), text(USER)], "messages[0].parts"),

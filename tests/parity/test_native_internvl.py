@@ -33,7 +33,7 @@ from shared.store.value_store import MemoryStore
 from tests.support.checkpoints import Layout, Style, write_random_checkpoint
 from tests.support.pictures import file_of
 from vision_service.encoder import _raw
-from vision_service.image import ImageLimits, decode_image
+from vision_service.image.decoding import ImageLimits, decode_image
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize

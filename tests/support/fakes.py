@@ -84,7 +84,12 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
         cached = identifier in self.seen
         self.seen.add(identifier)
         return vision_pb2.EncodeResponse(
-            embedding=_embedding(identifier), media_id=identifier, cached=cached, width=640, height=480
+            embedding=_embedding(identifier),
+            media_id=identifier,
+            cached=cached,
+            source_count=3,
+            width=640,
+            height=480,
         )
 
     async def EncodeVideo(  # noqa: N802
@@ -94,7 +99,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
         await self.enter(context)
         identifier = self._identify(request)
         return vision_pb2.EncodeVideoResponse(
-            embedding=_embedding(identifier), media_id=identifier, frame_tile_counts=[1, 1]
+            embedding=_embedding(identifier), media_id=identifier, frame_tile_counts=[1, 1], source_count=30
         )
 
     async def PutMedia(  # noqa: N802

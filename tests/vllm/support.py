@@ -30,7 +30,7 @@ def options(folder: Path, page_count: int) -> VllmOptions:
     return VllmOptions(
         folder=folder, dtype="float32", tensor_parallel=1, pipeline_parallel=1, page_size=PAGE_SIZE,
         cache_bytes=(page_count + 1) * _PAGE_BYTES, tokens_per_step=24, max_running=12, max_waiting=100,
-        max_positions=0, max_request_tokens=0, vllm_arguments={"enforce_eager": True},
+        step_seconds=60.0, max_positions=0, max_request_tokens=0, vllm_arguments={"enforce_eager": True},
     )  # fmt: skip
 
 

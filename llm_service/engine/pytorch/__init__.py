@@ -2,6 +2,7 @@
 
 request       one request's tokens, pages and progress
 pages         which page of the cache belongs to whom, and what it holds
+missing_rows  visual rows that a request still lacks
 scheduler     who runs in the next step, and how many of their tokens
 step_input    a step as tensors
 sampler       logits to tokens

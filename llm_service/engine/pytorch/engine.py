@@ -23,14 +23,15 @@ from llm_service.engine.interface import (
     FinishReason,
     GeneratedToken,
 )
+from llm_service.engine.pytorch.missing_rows import load_missing_rows
 from llm_service.engine.pytorch.model_thread import ModelThread
 from llm_service.engine.pytorch.pages import PageAllocator
 from llm_service.engine.pytorch.request import Request
 from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.pytorch.scheduler import Chunk, Plan, Scheduler, SchedulerLimits
 from llm_service.engine.pytorch.step_input import step_input
-from llm_service.engine.rows import load_rows
 from llm_service.model.language import LanguageModel
+from shared.serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 _STOP_SECONDS = 30.0
@@ -56,10 +57,11 @@ class TorchEngine(Engine):
         page_count: int,
         page_size: int,
         limits: SchedulerLimits,
+        step_seconds: float = 120.0,
         thread: ModelThread | None = None,
         grammars: Grammars | None = None,
     ) -> None:
-        """The engine dies with the model's other ranks, if there are any.
+        """The engine dies with the model's other ranks, if there are any, and of a step longer than `step_seconds`.
 
         `grammars`: of the model's tokenizer; without them no request may have a grammar.
 
@@ -76,8 +78,10 @@ class TorchEngine(Engine):
         self._removed_in_step: set[Request] = set()
         self._counts = Counts()
         self._closing: Unavailable | None = None
-        self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[str] = self._loop.create_future()
+        self._watchdog = Watchdog(step_seconds)
+        self._watching = asyncio.create_task(self._watch())
         thread = thread or ModelThread()
         self._ended = thread.submit(self._work)
         thread.close()
@@ -104,8 +108,8 @@ class TorchEngine(Engine):
         finally:
             self._forget(own)
 
-    async def failed(self) -> None:
-        await self._failed.wait()
+    async def failed(self) -> str:
+        return await asyncio.shield(self._failed)
 
     def status(self) -> EngineStatus:
         with self._changed:
@@ -116,6 +120,7 @@ class TorchEngine(Engine):
                 page_count=scheduler.pages.page_count,
                 used_page_count=scheduler.pages.held_count,
                 waiting_token_count=scheduler.waiting_token_count,
+                step_age_seconds=self._watchdog.age_seconds,
                 since_start=self._counts,
             )
 
@@ -126,6 +131,9 @@ class TorchEngine(Engine):
 
     async def close(self) -> None:
         self._stop(Draining("the engine is shutting down"))
+        if self._watching.done():  # a step hangs
+            return
+        self._watching.cancel()
         await asyncio.to_thread(wait, [self._ended], _STOP_SECONDS)  # a sum over ranks may wait for one that is gone
 
     async def _admit(self, request: Request, mailbox: asyncio.Queue[_Delivery]) -> None:
@@ -135,7 +143,7 @@ class TorchEngine(Engine):
                 raise type(self._closing)(self._closing.message)
             self._scheduler.add(request)
             self._mailboxes[request] = mailbox
-        await _load_rows(request)
+        await load_missing_rows(request)
         with self._changed:
             self._scheduler.ready(request)
             self._changed.notify()
@@ -155,23 +163,32 @@ class TorchEngine(Engine):
         try:
             while self._step():
                 pass
-        except Exception as error:
-            log.critical("the engine died", exc_info=error)
-            self._die("its loop failed")
+        except Exception as error:  # noqa: BLE001 - handed on, and logged there
+            self._die("its loop failed", error)
 
-    def _die(self, reason: str) -> None:
-        """Ends every request, and says so to whoever awaits `failed`. From any thread."""
-        log.critical("the engine cannot go on", extra={"cause": reason})
+    async def _watch(self) -> None:
+        self._die(await self._watchdog.overdue())
+
+    def _die(self, cause: str, error: Exception | None = None) -> None:
+        """Ends every request, and makes `failed` return. From any thread."""
+        log.critical("the engine has died", extra={"cause": cause}, exc_info=error)
         self._stop(Unavailable("the engine has died"))
-        with suppress(RuntimeError):  # the event loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._failed.set)
+
+        def tell() -> None:
+            if not self._failed.done():
+                self._failed.set_result(cause)
+
+        with suppress(RuntimeError):  # the event loop is closed: the service has ended
+            self._loop.call_soon_threadsafe(tell)
 
     def _step(self) -> bool:
         """One round; False when the engine is closed."""
         chunks = self._schedule()
         if chunks is None:
             return False
-        self._emit(chunks, self._run(chunks))
+        with self._watchdog.work():
+            tokens = self._run(chunks)
+        self._emit(chunks, tokens)
         return True
 
     def _run(self, chunks: list[Chunk]) -> dict[Request, SampledToken]:
@@ -246,27 +263,6 @@ class TorchEngine(Engine):
             self._closing = self._closing or reason
             self._deliver([(request, type(reason)(reason.message)) for request in self._mailboxes])
             self._changed.notify()
-
-
-async def _load_rows(request: Request) -> None:
-    """Loads the rows of every visual token that is neither computed nor loaded, all images at once."""
-    visuals = request.spec.visuals
-    wanted = {
-        index: max(request.computed_count - visuals[index].span.start, 0)
-        for index in range(len(visuals))
-        if _is_missing(request, index)
-    }
-    loaded = await load_rows([(visuals[index], first) for index, first in wanted.items()])
-    for (index, first), rows in zip(wanted.items(), loaded, strict=True):
-        assert rows.shape[0] == visuals[index].span.token_count - first
-        request.rows[index] = (first, rows)
-
-
-def _is_missing(request: Request, index: int) -> bool:
-    span = request.spec.visuals[index].span
-    first_needed = max(request.computed_count - span.start, 0)
-    first_loaded = request.rows[index][0] if index in request.rows else span.token_count
-    return first_needed < first_loaded
 
 
 def _advance(request: Request, token: SampledToken) -> GeneratedToken | InternvlError:

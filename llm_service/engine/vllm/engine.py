@@ -37,6 +37,7 @@ from llm_service.engine.rows import load_rows
 from llm_service.engine.vllm.items import check_rows
 from llm_service.engine.vllm.options import VllmOptions
 from llm_service.engine.vllm.request import admitted, engine_input, generated_tokens, sampling_params
+from shared.serving.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ log = logging.getLogger(__name__)
 class _Stats(StatLoggerBase):
     """vLLM's own counters, as they were after its last step."""
 
-    def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None:
+    def __init__(self, watchdog: Watchdog) -> None:
         self.last = SchedulerStats()
+        self._watchdog = watchdog
         self.counts = Counts()
         """Waits are those of requests that have finished: vLLM tells them then."""
 
@@ -53,6 +55,8 @@ class _Stats(StatLoggerBase):
         self, scheduler_stats: SchedulerStats | None, iteration_stats: IterationStats | None, *_: object, **__: object
     ) -> None:
         self.last = scheduler_stats or self.last
+        if self._watchdog.age_seconds:  # vLLM has requests: its next step is under way
+            self._watchdog.begin()
         if iteration_stats is None:
             return
         stats = iteration_stats
@@ -78,6 +82,8 @@ class VllmEngine(Engine):
         self._grammars = grammars
         self._folder = tempfile.TemporaryDirectory(prefix="internvl-vllm-")
         arguments = _engine_arguments(options.arguments(Path(self._folder.name)))
+        self._watchdog = Watchdog(options.step_seconds)
+        """vLLM tells of each step when it is over; the next is under way for as long as it has requests."""
         self._stats: list[_Stats] = []
         self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[self._new_stats])
         config = self._llm.vllm_config
@@ -86,12 +92,14 @@ class VllmEngine(Engine):
         self._width = int(config.model_config.get_hidden_size())
         self._max_live = options.max_running + options.max_waiting
         self._live: set[str] = set()
+        self._submitted: set[str] = set()
+        """Those of them that vLLM has."""
         self._waiting_tokens: dict[str, int] = {}
         """Tokens of the prompts whose first token has not come."""
         self._numbers = itertools.count()
         self._closing: Unavailable | None = None
-        self._failed = asyncio.Event()
-        self._watch = asyncio.create_task(self._watch_vllm())
+        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._watches = [asyncio.create_task(self._watch_vllm())]
 
     @classmethod
     async def start(cls, options: VllmOptions, grammars: Grammars | None = None) -> Self:
@@ -102,10 +110,11 @@ class VllmEngine(Engine):
         async with aclosing(engine.generate(request)) as tokens:
             async for _ in tokens:
                 pass
+        engine._watches.append(asyncio.create_task(engine._watch_steps()))
         return engine
 
     def _new_stats(self, vllm_config: VllmConfig, engine_index: int = 0) -> _Stats:
-        self._stats.append(_Stats(vllm_config, engine_index))
+        self._stats.append(_Stats(self._watchdog))
         return self._stats[-1]
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
@@ -115,6 +124,7 @@ class VllmEngine(Engine):
         try:
             rows = await self._load(request)
             self._refuse_when_closing()
+            self._submit(name)
             outputs = self._llm.generate(engine_input(request, rows), sampling_params(request), name)
             async with aclosing(outputs):
                 async for output in outputs:
@@ -128,11 +138,10 @@ class VllmEngine(Engine):
                             raise GrammarInvalid("the grammar takes more work than is allowed")
                         yield token
         except EngineDeadError as error:
-            self._die()
+            self._die("vLLM has died")
             raise self._closing or Unavailable("the engine has died") from error
         finally:
-            self._live.discard(name)
-            self._waiting_tokens.pop(name, None)
+            self._forget(name)
 
     async def _grammar(self, request: EngineRequest) -> Grammar | None:
         """Compiled here too: the workers cannot refuse one, nor fail a reply whose grammar has failed."""
@@ -141,8 +150,8 @@ class VllmEngine(Engine):
         assert self._grammars is not None
         return await asyncio.wrap_future(self._grammars.compile(request.sampling.grammar))
 
-    async def failed(self) -> None:
-        await self._failed.wait()
+    async def failed(self) -> str:
+        return await asyncio.shield(self._failed)
 
     def status(self) -> EngineStatus:
         stats = self._stats[0]
@@ -153,6 +162,7 @@ class VllmEngine(Engine):
             page_count=self._page_count,
             used_page_count=round(stats.last.kv_cache_usage * self._page_count),
             waiting_token_count=sum(tuple(self._waiting_tokens.values())),
+            step_age_seconds=self._watchdog.age_seconds,
             since_start=stats.counts,
         )
 
@@ -162,7 +172,8 @@ class VllmEngine(Engine):
 
     async def close(self) -> None:
         self._closing = self._closing or Draining("the engine is shutting down")
-        self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
         if not self._llm.errored:
             await self._llm.abort(list(self._live))
         if self._llm.output_handler is not None:
@@ -185,6 +196,18 @@ class VllmEngine(Engine):
         self._waiting_tokens[name] = len(request.prompt_ids)
         return name
 
+    def _submit(self, name: str) -> None:
+        if not self._submitted:
+            self._watchdog.begin()
+        self._submitted.add(name)
+
+    def _forget(self, name: str) -> None:
+        self._live.discard(name)
+        self._waiting_tokens.pop(name, None)
+        self._submitted.discard(name)
+        if not self._submitted:
+            self._watchdog.end()
+
     async def _load(self, request: EngineRequest) -> list[torch.Tensor]:
         """All rows: which of them its cache lacks only vLLM knows, and by then it must have them."""
         rows = await load_rows([(visual, 0) for visual in request.visuals])
@@ -197,16 +220,22 @@ class VllmEngine(Engine):
             raise type(self._closing)(self._closing.message)
 
     async def _watch_vllm(self) -> None:
-        """vLLM tells nobody who has no request, but whoever reads its answers stops."""
+        """vLLM reports its death to requests alone, but the task that reads its answers ends."""
         assert self._llm.output_handler is not None
         await asyncio.wait([self._llm.output_handler])
-        self._die()
+        self._die("vLLM has died")
 
-    def _die(self) -> None:
+    async def _watch_steps(self) -> None:
+        self._die(await self._watchdog.overdue())
+        await self._llm.abort(list(self._submitted))  # they end in this process, whether or not vLLM's hears of it
+
+    def _die(self, cause: str) -> None:
+        """Makes `failed` return, and requests end with this when vLLM gives them up."""
         if self._closing is None:
-            log.critical("the engine cannot go on", extra={"cause": "vLLM has died"})
+            log.critical("the engine has died", extra={"cause": cause})
             self._closing = Unavailable("the engine has died")
-        self._failed.set()
+        if not self._failed.done():
+            self._failed.set_result(cause)
 
 
 def _engine_arguments(arguments: dict[str, Any]) -> AsyncEngineArgs:

@@ -35,6 +35,8 @@ class VllmOptions:
     max_waiting: int
     max_positions: int
     """0: those of the trained window."""
+    step_seconds: float
+    """How long vLLM may be silent while it has requests."""
     max_request_tokens: int
     """Tokens of prompt and reply; 0: SPAN trained windows. Never more than the cache holds."""
     vllm_arguments: Mapping[str, Any] = field(default_factory=dict)

@@ -10,7 +10,8 @@ from llm_service.model import hardware as module
 from llm_service.model.attention.native import NativeAttention
 from llm_service.model.attention.sdpa import SdpaAttention
 from llm_service.model.hardware import SMALL_PAGE_SIZE, Hardware, WeightsName
-from llm_service.model.kernels.native import Native, NativeUnsupported, compile_native
+from llm_service.model.kernels.build import NativeUnsupported
+from llm_service.model.kernels.native import Native, load_native
 from llm_service.model.projection import DenseProjection, NativeProjection, PackedProjection, can_pack
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def native() -> Native:
-    return compile_native()
+    return load_native()
 
 
 def machine(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.kernels.native import Native, compile_native
+from llm_service.model.kernels.native import Native, load_native
 from llm_service.model.projection import (
     DenseProjection,
     NativeProjection,
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def native() -> Native:
-    return compile_native()
+    return load_native()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 40])

@@ -1,14 +1,21 @@
 """The PyTorch engine keeps every promise of an Engine, and a few of its own."""
 
 import asyncio
+import copy
+import threading
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 import pytest
+import torch
 
 from internvl.errors import Draining, QueueFull, Unavailable
 from llm_service.engine.grammar import Grammars
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
+from llm_service.model.cache import PagedCache
+from llm_service.model.step import StepInput
 from tests.llm_service.engine.conformance import EngineConformance, collect, decoder, idle, token_ids, wanted
 from tests.support.language import prompt_of
 from tests.support.tokenizer import core, end_id
@@ -75,4 +82,65 @@ async def test_a_crash_fails_everybody_with_a_reason(engine: TorchEngine, monkey
     assert [type(result) for result in results] == [Unavailable, Unavailable]
     assert "memory" not in str(results[0])
     async with asyncio.timeout(5):
-        await engine.failed()
+        assert await engine.failed() == "its loop failed"
+
+
+@dataclass
+class Device:
+    """Holds up each step of an engine for `seconds`, and from `hang` on until `release`."""
+
+    seconds: float = 0.0
+    is_free: threading.Event = field(default_factory=threading.Event)
+    hangs: bool = False
+
+    def hold(self) -> None:
+        time.sleep(self.seconds)
+        if self.hangs:
+            self.is_free.wait()
+
+
+@pytest.fixture
+async def held(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[TorchEngine, Device]]:
+    """An engine whose steps may take 0.4 s, and its device."""
+    device, model = Device(), copy.copy(decoder().paged)
+    forward = model.forward
+
+    def forward_when_free(step: StepInput, cache: PagedCache) -> torch.Tensor:
+        device.hold()
+        return forward(step, cache)
+
+    monkeypatch.setattr(model, "forward", forward_when_free)
+    limits = SchedulerLimits(tokens_per_step=24, max_running=4, max_waiting=100)
+    engine = TorchEngine(model, page_count=400, page_size=4, limits=limits, step_seconds=0.4)
+    yield engine, device
+    await engine.close()
+    device.is_free.set()
+
+
+async def test_a_step_that_hangs_fails_everybody_and_ends_the_engine(held: tuple[TorchEngine, Device]) -> None:
+    """Those in the step, those that wait for it and those that come later; with the cause, and within its limit."""
+    engine, device = held
+    assert await token_ids(engine, prompt_of([9], seed=0).request(3)) == wanted(prompt_of([9], seed=0), 3)
+    device.hangs = True
+    started = time.monotonic()
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(
+            *(token_ids(engine, prompt_of([9], seed=index).request(4)) for index in range(8)), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [Unavailable] * 8
+        assert engine.status().step_age_seconds >= 0.4
+        assert "has not returned" in await engine.failed()
+        with pytest.raises(Unavailable):
+            await collect(engine, prompt_of([9], seed=1).request(1))
+        await engine.close()
+    assert time.monotonic() - started < 20, "nothing waits for the thread that hangs"
+
+
+async def test_slow_steps_are_no_hang(held: tuple[TorchEngine, Device]) -> None:
+    """More than twice the limit together, and the longest well below it."""
+    engine, device = held
+    device.seconds = 0.1
+    prompt = prompt_of([9], seed=2)
+    assert await token_ids(engine, prompt.request(9)) == wanted(prompt, 9)
+    assert not engine._failed.done()
+    assert engine.status().step_age_seconds == 0

@@ -15,7 +15,8 @@ from tests.support.checkpoints import MAX_POSITIONS, Layout, write_random_checkp
 def options(tiny_checkpoint: Path) -> VllmOptions:
     return VllmOptions(
         folder=tiny_checkpoint, dtype="float32", tensor_parallel=2, pipeline_parallel=3, page_size=0,
-        cache_bytes=1 << 20, tokens_per_step=64, max_running=8, max_waiting=9, max_positions=0, max_request_tokens=0,
+        cache_bytes=1 << 20, tokens_per_step=64, max_running=8, max_waiting=9, step_seconds=60.0,
+        max_positions=0, max_request_tokens=0,
     )  # fmt: skip
 
 

@@ -27,15 +27,15 @@ from internvl.common.v1 import tools_pb2 as internvl_dot_common_dot_v1_dot_tools
 from internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binternvl/chat/v1/chat.proto\x12\x10internvl.chat.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1einternvl/common/v1/tools.proto\x1a\x1finternvl/common/v1/visual.proto\"\xd4\x01\n\x0b\x43hatRequest\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.internvl.chat.v1.Message\x12\x35\n\x08sampling\x18\x02 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12.\n\x05tools\x18\x04 \x01(\x0b\x32\x1f.internvl.common.v1.ToolOptions\"\xa0\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.internvl.chat.v1.Part\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.internvl.common.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\"r\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.ImageH\x00\x12(\n\x05video\x18\x03 \x01(\x0b\x32\x17.internvl.chat.v1.VideoH\x00\x42\x06\n\x04part\"q\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptionsB\x08\n\x06source\"\xa3\x01\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06source\"\x9f\x01\n\x0c\x43hatResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.internvl.chat.v1.StartedH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.DeltaH\x00\x12.\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1a.internvl.chat.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"U\n\x07Started\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x05media\x18\x03 \x03(\x0b\x32\x17.internvl.chat.v1.Media\"V\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x18\n\x10\x65mbedding_cached\x18\x04 \x01(\x08\"\xab\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x32\n\x08logprobs\x18\x02 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\x12\x35\n\ntool_calls\x18\x03 \x03(\x0b\x32!.internvl.common.v1.ToolCallDelta\x12)\n\x07regions\x18\x04 \x03(\x0b\x32\x18.internvl.chat.v1.Region\"\xbd\x01\n\x06Region\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x18\n\x0bimage_index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x0bthousandths\x18\x03 \x01(\x0b\x32\x15.internvl.chat.v1.Box\x12%\n\x06pixels\x18\x04 \x01(\x0b\x32\x15.internvl.chat.v1.Box\x12&\n\x05point\x18\x05 \x01(\x0b\x32\x17.internvl.chat.v1.PointB\x0e\n\x0c_image_index\"5\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x01\x12\n\n\x02y1\x18\x02 \x01(\x01\x12\n\n\x02x2\x18\x03 \x01(\x01\x12\n\n\x02y2\x18\x04 \x01(\x01\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\"\x90\x01\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.internvl.chat.v1.Timing\"k\n\x06Timing\x12\x16\n\x0e\x65ncode_seconds\x18\x01 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\"]\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.internvl.chat.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"M\n\x0cUploadHeader\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.internvl.chat.v1.MediaKind\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x1c\n\x0eUploadResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xb5\x01\n\x0b\x43hatService\x12G\n\x04\x43hat\x12\x1d.internvl.chat.v1.ChatRequest\x1a\x1e.internvl.chat.v1.ChatResponse0\x01\x12]\n\x0cGetModelInfo\x12%.internvl.chat.v1.GetModelInfoRequest\x1a&.internvl.chat.v1.GetModelInfoResponse2]\n\x0cMediaService\x12M\n\x06Upload\x12\x1f.internvl.chat.v1.UploadRequest\x1a .internvl.chat.v1.UploadResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binternvl/chat/v1/chat.proto\x12\x10internvl.chat.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1einternvl/common/v1/tools.proto\x1a\x1finternvl/common/v1/visual.proto\"\xd4\x01\n\x0b\x43hatRequest\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.internvl.chat.v1.Message\x12\x35\n\x08sampling\x18\x02 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12.\n\x05tools\x18\x04 \x01(\x0b\x32\x1f.internvl.common.v1.ToolOptions\"\xa0\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.internvl.chat.v1.Part\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.internvl.common.v1.ToolCall\x12\x14\n\x0ctool_call_id\x18\x04 \x01(\t\"r\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.ImageH\x00\x12(\n\x05video\x18\x03 \x01(\x0b\x32\x17.internvl.chat.v1.VideoH\x00\x42\x06\n\x04part\"q\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptionsB\x08\n\x06source\"\xa3\x01\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06source\"\x9f\x01\n\x0c\x43hatResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.internvl.chat.v1.StartedH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.DeltaH\x00\x12.\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1a.internvl.chat.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"g\n\x07Started\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x05media\x18\x03 \x03(\x0b\x32\x17.internvl.chat.v1.Media\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x80\x01\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x18\n\x10\x65mbedding_cached\x18\x04 \x01(\x08\x12\x14\n\x0csource_count\x18\x05 \x01(\x05\x12\x12\n\nread_count\x18\x06 \x01(\x05\"\xab\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x32\n\x08logprobs\x18\x02 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\x12\x35\n\ntool_calls\x18\x03 \x03(\x0b\x32!.internvl.common.v1.ToolCallDelta\x12)\n\x07regions\x18\x04 \x03(\x0b\x32\x18.internvl.chat.v1.Region\"\xbd\x01\n\x06Region\x12\x0e\n\x06phrase\x18\x01 \x01(\t\x12\x18\n\x0bimage_index\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12*\n\x0bthousandths\x18\x03 \x01(\x0b\x32\x15.internvl.chat.v1.Box\x12%\n\x06pixels\x18\x04 \x01(\x0b\x32\x15.internvl.chat.v1.Box\x12&\n\x05point\x18\x05 \x01(\x0b\x32\x17.internvl.chat.v1.PointB\x0e\n\x0c_image_index\"5\n\x03\x42ox\x12\n\n\x02x1\x18\x01 \x01(\x01\x12\n\n\x02y1\x18\x02 \x01(\x01\x12\n\n\x02x2\x18\x03 \x01(\x01\x12\n\n\x02y2\x18\x04 \x01(\x01\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\"\x90\x01\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.internvl.chat.v1.Timing\"k\n\x06Timing\x12\x16\n\x0e\x65ncode_seconds\x18\x01 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\"]\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.internvl.chat.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"M\n\x0cUploadHeader\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.internvl.chat.v1.MediaKind\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x1c\n\x0eUploadResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xb5\x01\n\x0b\x43hatService\x12G\n\x04\x43hat\x12\x1d.internvl.chat.v1.ChatRequest\x1a\x1e.internvl.chat.v1.ChatResponse0\x01\x12]\n\x0cGetModelInfo\x12%.internvl.chat.v1.GetModelInfoRequest\x1a&.internvl.chat.v1.GetModelInfoResponse2]\n\x0cMediaService\x12M\n\x06Upload\x12\x1f.internvl.chat.v1.UploadRequest\x1a .internvl.chat.v1.UploadResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internvl.chat.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIAKIND']._serialized_start=2265
-  _globals['_MEDIAKIND']._serialized_end=2348
+  _globals['_MEDIAKIND']._serialized_start=2326
+  _globals['_MEDIAKIND']._serialized_end=2409
   _globals['_CHATREQUEST']._serialized_start=150
   _globals['_CHATREQUEST']._serialized_end=362
   _globals['_MESSAGE']._serialized_start=365
@@ -49,33 +49,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATRESPONSE']._serialized_start=925
   _globals['_CHATRESPONSE']._serialized_end=1084
   _globals['_STARTED']._serialized_start=1086
-  _globals['_STARTED']._serialized_end=1171
-  _globals['_MEDIA']._serialized_start=1173
-  _globals['_MEDIA']._serialized_end=1259
-  _globals['_DELTA']._serialized_start=1262
-  _globals['_DELTA']._serialized_end=1433
-  _globals['_REGION']._serialized_start=1436
-  _globals['_REGION']._serialized_end=1625
-  _globals['_BOX']._serialized_start=1627
-  _globals['_BOX']._serialized_end=1680
-  _globals['_POINT']._serialized_start=1682
-  _globals['_POINT']._serialized_end=1711
-  _globals['_FINISHED']._serialized_start=1714
-  _globals['_FINISHED']._serialized_end=1858
-  _globals['_TIMING']._serialized_start=1860
-  _globals['_TIMING']._serialized_end=1967
-  _globals['_UPLOADREQUEST']._serialized_start=1969
-  _globals['_UPLOADREQUEST']._serialized_end=2062
-  _globals['_UPLOADHEADER']._serialized_start=2064
-  _globals['_UPLOADHEADER']._serialized_end=2141
-  _globals['_UPLOADRESPONSE']._serialized_start=2143
-  _globals['_UPLOADRESPONSE']._serialized_end=2171
-  _globals['_GETMODELINFOREQUEST']._serialized_start=2173
-  _globals['_GETMODELINFOREQUEST']._serialized_end=2194
-  _globals['_GETMODELINFORESPONSE']._serialized_start=2196
-  _globals['_GETMODELINFORESPONSE']._serialized_end=2263
-  _globals['_CHATSERVICE']._serialized_start=2351
-  _globals['_CHATSERVICE']._serialized_end=2532
-  _globals['_MEDIASERVICE']._serialized_start=2534
-  _globals['_MEDIASERVICE']._serialized_end=2627
+  _globals['_STARTED']._serialized_end=1189
+  _globals['_MEDIA']._serialized_start=1192
+  _globals['_MEDIA']._serialized_end=1320
+  _globals['_DELTA']._serialized_start=1323
+  _globals['_DELTA']._serialized_end=1494
+  _globals['_REGION']._serialized_start=1497
+  _globals['_REGION']._serialized_end=1686
+  _globals['_BOX']._serialized_start=1688
+  _globals['_BOX']._serialized_end=1741
+  _globals['_POINT']._serialized_start=1743
+  _globals['_POINT']._serialized_end=1772
+  _globals['_FINISHED']._serialized_start=1775
+  _globals['_FINISHED']._serialized_end=1919
+  _globals['_TIMING']._serialized_start=1921
+  _globals['_TIMING']._serialized_end=2028
+  _globals['_UPLOADREQUEST']._serialized_start=2030
+  _globals['_UPLOADREQUEST']._serialized_end=2123
+  _globals['_UPLOADHEADER']._serialized_start=2125
+  _globals['_UPLOADHEADER']._serialized_end=2202
+  _globals['_UPLOADRESPONSE']._serialized_start=2204
+  _globals['_UPLOADRESPONSE']._serialized_end=2232
+  _globals['_GETMODELINFOREQUEST']._serialized_start=2234
+  _globals['_GETMODELINFOREQUEST']._serialized_end=2255
+  _globals['_GETMODELINFORESPONSE']._serialized_start=2257
+  _globals['_GETMODELINFORESPONSE']._serialized_end=2324
+  _globals['_CHATSERVICE']._serialized_start=2412
+  _globals['_CHATSERVICE']._serialized_end=2593
+  _globals['_MEDIASERVICE']._serialized_start=2595
+  _globals['_MEDIASERVICE']._serialized_end=2688
 # @@protoc_insertion_point(module_scope)

@@ -383,6 +383,7 @@ class GetStatusResponse(_message.Message):
     RUNNING_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     PAGE_COUNT_FIELD_NUMBER: _builtins.int
     USED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    STEP_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     waiting_request_count: _builtins.int
     """Requests that have not started."""
     running_request_count: _builtins.int
@@ -391,6 +392,8 @@ class GetStatusResponse(_message.Message):
     """Pages of the key-value cache."""
     used_page_count: _builtins.int
     """Pages that requests hold; those kept for reuse are not counted."""
+    step_age_seconds: _builtins.float
+    """Age of the step that runs, in seconds; 0 between steps. One that keeps growing is a step that hangs."""
     def __init__(
         self,
         *,
@@ -398,10 +401,11 @@ class GetStatusResponse(_message.Message):
         running_request_count: _builtins.int = ...,
         page_count: _builtins.int = ...,
         used_page_count: _builtins.int = ...,
+        step_age_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "running_request_count", b"running_request_count", "used_page_count", b"used_page_count", "waiting_request_count", b"waiting_request_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_count", b"page_count", "running_request_count", b"running_request_count", "step_age_seconds", b"step_age_seconds", "used_page_count", b"used_page_count", "waiting_request_count", b"waiting_request_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

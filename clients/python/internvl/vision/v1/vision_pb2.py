@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/vision/v1/vision.proto\x12\x12internvl.vision.v1\x1a\x1finternvl/common/v1/visual.proto\"}\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\x8c\x01\n\x0e\x45ncodeResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\"\xb4\x01\n\x12\x45ncodeVideoRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\x8d\x01\n\x13\x45ncodeVideoResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x19\n\x11\x66rame_tile_counts\x18\x04 \x03(\x05\"c\n\x0fPutMediaRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".internvl.vision.v1.PutMediaHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"4\n\x0ePutMediaHeader\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"$\n\x10PutMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"#\n\x14ReadEmbeddingRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"&\n\x15ReadEmbeddingResponse\x12\r\n\x05value\x18\x01 \x01(\x0c\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"x\n\x11GetStatusResponse\x12\x19\n\x11queued_tile_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oding_count\x18\x02 \x01(\x05\x12\x1b\n\x13pending_write_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bis_degraded\x18\x04 \x01(\x08\x32\xbe\x04\n\rVisionService\x12O\n\x06\x45ncode\x12!.internvl.vision.v1.EncodeRequest\x1a\".internvl.vision.v1.EncodeResponse\x12^\n\x0b\x45ncodeVideo\x12&.internvl.vision.v1.EncodeVideoRequest\x1a\'.internvl.vision.v1.EncodeVideoResponse\x12W\n\x08PutMedia\x12#.internvl.vision.v1.PutMediaRequest\x1a$.internvl.vision.v1.PutMediaResponse(\x01\x12\x66\n\rReadEmbedding\x12(.internvl.vision.v1.ReadEmbeddingRequest\x1a).internvl.vision.v1.ReadEmbeddingResponse0\x01\x12\x61\n\x0cGetModelInfo\x12\'.internvl.vision.v1.GetModelInfoRequest\x1a(.internvl.vision.v1.GetModelInfoResponse\x12X\n\tGetStatus\x12$.internvl.vision.v1.GetStatusRequest\x1a%.internvl.vision.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/vision/v1/vision.proto\x12\x12internvl.vision.v1\x1a\x1finternvl/common/v1/visual.proto\"}\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\xa2\x01\n\x0e\x45ncodeResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x14\n\x0csource_count\x18\x04 \x01(\x05\x12\r\n\x05width\x18\x05 \x01(\x05\x12\x0e\n\x06height\x18\x06 \x01(\x05\"\xb4\x01\n\x12\x45ncodeVideoRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\xa3\x01\n\x13\x45ncodeVideoResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x19\n\x11\x66rame_tile_counts\x18\x04 \x03(\x05\x12\x14\n\x0csource_count\x18\x05 \x01(\x05\"c\n\x0fPutMediaRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".internvl.vision.v1.PutMediaHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"4\n\x0ePutMediaHeader\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"$\n\x10PutMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"#\n\x14ReadEmbeddingRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"&\n\x15ReadEmbeddingResponse\x12\r\n\x05value\x18\x01 \x01(\x0c\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"\x93\x01\n\x11GetStatusResponse\x12\x19\n\x11queued_tile_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oding_count\x18\x02 \x01(\x05\x12\x1b\n\x13pending_write_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bis_degraded\x18\x04 \x01(\x08\x12\x19\n\x11\x62\x61tch_age_seconds\x18\x05 \x01(\x01\x32\xbe\x04\n\rVisionService\x12O\n\x06\x45ncode\x12!.internvl.vision.v1.EncodeRequest\x1a\".internvl.vision.v1.EncodeResponse\x12^\n\x0b\x45ncodeVideo\x12&.internvl.vision.v1.EncodeVideoRequest\x1a\'.internvl.vision.v1.EncodeVideoResponse\x12W\n\x08PutMedia\x12#.internvl.vision.v1.PutMediaRequest\x1a$.internvl.vision.v1.PutMediaResponse(\x01\x12\x66\n\rReadEmbedding\x12(.internvl.vision.v1.ReadEmbeddingRequest\x1a).internvl.vision.v1.ReadEmbeddingResponse0\x01\x12\x61\n\x0cGetModelInfo\x12\'.internvl.vision.v1.GetModelInfoRequest\x1a(.internvl.vision.v1.GetModelInfoResponse\x12X\n\tGetStatus\x12$.internvl.vision.v1.GetStatusRequest\x1a%.internvl.vision.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,29 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODEREQUEST']._serialized_start=88
   _globals['_ENCODEREQUEST']._serialized_end=213
   _globals['_ENCODERESPONSE']._serialized_start=216
-  _globals['_ENCODERESPONSE']._serialized_end=356
-  _globals['_ENCODEVIDEOREQUEST']._serialized_start=359
-  _globals['_ENCODEVIDEOREQUEST']._serialized_end=539
-  _globals['_ENCODEVIDEORESPONSE']._serialized_start=542
-  _globals['_ENCODEVIDEORESPONSE']._serialized_end=683
-  _globals['_PUTMEDIAREQUEST']._serialized_start=685
-  _globals['_PUTMEDIAREQUEST']._serialized_end=784
-  _globals['_PUTMEDIAHEADER']._serialized_start=786
-  _globals['_PUTMEDIAHEADER']._serialized_end=838
-  _globals['_PUTMEDIARESPONSE']._serialized_start=840
-  _globals['_PUTMEDIARESPONSE']._serialized_end=876
-  _globals['_READEMBEDDINGREQUEST']._serialized_start=878
-  _globals['_READEMBEDDINGREQUEST']._serialized_end=913
-  _globals['_READEMBEDDINGRESPONSE']._serialized_start=915
-  _globals['_READEMBEDDINGRESPONSE']._serialized_end=953
-  _globals['_GETMODELINFOREQUEST']._serialized_start=955
-  _globals['_GETMODELINFOREQUEST']._serialized_end=976
-  _globals['_GETMODELINFORESPONSE']._serialized_start=978
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1045
-  _globals['_GETSTATUSREQUEST']._serialized_start=1047
-  _globals['_GETSTATUSREQUEST']._serialized_end=1065
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1067
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1187
-  _globals['_VISIONSERVICE']._serialized_start=1190
-  _globals['_VISIONSERVICE']._serialized_end=1764
+  _globals['_ENCODERESPONSE']._serialized_end=378
+  _globals['_ENCODEVIDEOREQUEST']._serialized_start=381
+  _globals['_ENCODEVIDEOREQUEST']._serialized_end=561
+  _globals['_ENCODEVIDEORESPONSE']._serialized_start=564
+  _globals['_ENCODEVIDEORESPONSE']._serialized_end=727
+  _globals['_PUTMEDIAREQUEST']._serialized_start=729
+  _globals['_PUTMEDIAREQUEST']._serialized_end=828
+  _globals['_PUTMEDIAHEADER']._serialized_start=830
+  _globals['_PUTMEDIAHEADER']._serialized_end=882
+  _globals['_PUTMEDIARESPONSE']._serialized_start=884
+  _globals['_PUTMEDIARESPONSE']._serialized_end=920
+  _globals['_READEMBEDDINGREQUEST']._serialized_start=922
+  _globals['_READEMBEDDINGREQUEST']._serialized_end=957
+  _globals['_READEMBEDDINGRESPONSE']._serialized_start=959
+  _globals['_READEMBEDDINGRESPONSE']._serialized_end=997
+  _globals['_GETMODELINFOREQUEST']._serialized_start=999
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1020
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1022
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1089
+  _globals['_GETSTATUSREQUEST']._serialized_start=1091
+  _globals['_GETSTATUSREQUEST']._serialized_end=1109
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1112
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1259
+  _globals['_VISIONSERVICE']._serialized_start=1262
+  _globals['_VISIONSERVICE']._serialized_end=1836
 # @@protoc_insertion_point(module_scope)

@@ -69,14 +69,17 @@ class EncodeResponse(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """For later calls instead of the bytes."""
     cached: _builtins.bool
     """Whether nothing had to be encoded."""
+    source_count: _builtins.int
+    """Pages or frames of the file, of which the first is encoded."""
     width: _builtins.int
-    """Pixels of the picture from left to right, as it was shown to the model. 0: not known."""
+    """Pixels of the image from left to right, as it was shown to the model. 0: not known."""
     height: _builtins.int
     """Pixels from top to bottom."""
     @_builtins.property
@@ -89,12 +92,13 @@ class EncodeResponse(_message.Message):
         embedding: _visual_pb2.EmbeddingReference | None = ...,
         media_id: _builtins.str = ...,
         cached: _builtins.bool = ...,
+        source_count: _builtins.int = ...,
         width: _builtins.int = ...,
         height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "height", b"height", "media_id", b"media_id", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "height", b"height", "media_id", b"media_id", "source_count", b"source_count", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,10 +161,13 @@ class EncodeVideoResponse(_message.Message):
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     FRAME_TILE_COUNTS_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """For later calls instead of the bytes."""
     cached: _builtins.bool
     """Whether nothing had to be encoded."""
+    source_count: _builtins.int
+    """Frames of the video in all."""
     @_builtins.property
     def embedding(self) -> _visual_pb2.EmbeddingReference:
         """Where the LLM service reads it."""
@@ -176,10 +183,11 @@ class EncodeVideoResponse(_message.Message):
         media_id: _builtins.str = ...,
         cached: _builtins.bool = ...,
         frame_tile_counts: _abc.Iterable[_builtins.int] | None = ...,
+        source_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "frame_tile_counts", b"frame_tile_counts", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "frame_tile_counts", b"frame_tile_counts", "media_id", b"media_id", "source_count", b"source_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,6 +383,7 @@ class GetStatusResponse(_message.Message):
     DECODING_COUNT_FIELD_NUMBER: _builtins.int
     PENDING_WRITE_BYTES_FIELD_NUMBER: _builtins.int
     IS_DEGRADED_FIELD_NUMBER: _builtins.int
+    BATCH_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     queued_tile_count: _builtins.int
     """Tiles waiting for the model."""
     decoding_count: _builtins.int
@@ -383,6 +392,8 @@ class GetStatusResponse(_message.Message):
     """Bytes on their way to the store, behind answers."""
     is_degraded: _builtins.bool
     """Whether the store failed to answer the last time: slower, not broken."""
+    batch_age_seconds: _builtins.float
+    """Age of the oldest batch on a device, in seconds; 0 when there is none. One that keeps growing is a device that hangs."""
     def __init__(
         self,
         *,
@@ -390,10 +401,11 @@ class GetStatusResponse(_message.Message):
         decoding_count: _builtins.int = ...,
         pending_write_bytes: _builtins.int = ...,
         is_degraded: _builtins.bool = ...,
+        batch_age_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoding_count", b"decoding_count", "is_degraded", b"is_degraded", "pending_write_bytes", b"pending_write_bytes", "queued_tile_count", b"queued_tile_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_age_seconds", b"batch_age_seconds", "decoding_count", b"decoding_count", "is_degraded", b"is_degraded", "pending_write_bytes", b"pending_write_bytes", "queued_tile_count", b"queued_tile_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ import json
 import re
 
 from gateway.openai_api.body import ChatBody, NamedTool
-from gateway.openai_api.message import ToolCall
+from gateway.openai_api.request.message import ToolCall
 from internvl.common.v1 import tools_pb2
 
 _MODES = {
