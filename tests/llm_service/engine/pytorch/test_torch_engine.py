@@ -11,20 +11,24 @@ import pytest
 import torch
 
 from internvl.errors import Draining, QueueFull, Unavailable
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.cache import PagedCache
 from llm_service.model.step import StepInput
 from tests.llm_service.engine.conformance import EngineConformance, collect, decoder, idle, token_ids, wanted
 from tests.support.language import prompt_of
+from tests.support.tokenizer import core, end_id
 
 
 async def serving(page_count: int, *, max_waiting: int = 100) -> AsyncIterator[TorchEngine]:
+    grammars = Grammars(core(), end_id())
     limits = SchedulerLimits(tokens_per_step=24, max_running=12, max_waiting=max_waiting)
-    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits)
+    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits, grammars=grammars)
     yield engine
     engine.check()
     await engine.close()
+    grammars.close()
 
 
 class TestTorchEngine(EngineConformance):
