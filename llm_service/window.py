@@ -1,8 +1,9 @@
 """Places of a prompt and its reply in the positions the model was trained on: step 7 of the data's path, settled ahead.
 
 Knows counts of positions only. Past the trained window a request can go in one way: with dynamic NTK, as the released
-models are configured, where no image of it uses V2PE: the V2PE repository
-switches dynamic NTK off.
+models are configured, where no image of it uses V2PE: the V2PE repository switches dynamic NTK off. The rotation is
+stretched for the prompt's own length, as the original code does for a reply's first token: so a reply does not depend
+on `max_tokens`, and a prompt inside the window is not stretched, wherever its reply ends.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Fit:
     """Ticks per visual token."""
     max_tokens: int
     ntk_length: int = 0
-    """Positions of prompt and reply where they go past the trained window, else 0."""
+    """Positions of the prompt where it exceeds the trained window, else 0."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Window:
         limit = self.trained if uses_v2pe else self.max_positions
         reply = wanted if max_tokens is not None else min(wanted, limit - used)
         if 0 < reply <= limit - used:
-            return Fit(increments, reply, ntk_length=used + reply)
+            return Fit(increments, reply, ntk_length=used if used > self.trained else 0)
         raise PromptTooLong(f"the prompt takes {used} positions and the reply {wanted}, the window has {limit}")
 
 

@@ -61,20 +61,27 @@ def test_even_auto_has_an_end() -> None:
 
 
 def test_dynamic_ntk_takes_a_request_past_the_window_where_the_operator_allows_it() -> None:
-    assert STRETCHED.fit(prompt_of(1500), [], 200) == Fit({}, 200, ntk_length=1700)
-    assert STRETCHED.fit(prompt_of(2950), [], None) == Fit({}, 50, ntk_length=3000)
+    assert STRETCHED.fit(prompt_of(1500), [], 200) == Fit({}, 200, ntk_length=1500)
+    assert STRETCHED.fit(prompt_of(2950), [], None) == Fit({}, 50, ntk_length=2950)
     with pytest.raises(PromptTooLong, match="window has 3000"):
         STRETCHED.fit(prompt_of(2950), [], 51)
 
 
-def test_what_fits_the_window_is_never_stretched() -> None:
-    assert STRETCHED.fit(prompt_of(900), [], 100).ntk_length == 0
+@pytest.mark.parametrize(("text_count", "length"), [(900, 0), (999, 0), (1000, 0), (1001, 1001), (2000, 2000)])
+@pytest.mark.parametrize("max_tokens", [1, 50, 500, 1000])
+def test_the_rotation_is_stretched_for_the_prompt_whatever_its_reply_may_take(
+    text_count: int, length: int, max_tokens: int
+) -> None:
+    assert STRETCHED.fit(prompt_of(text_count), [], max_tokens).ntk_length == length
+
+
+def test_a_reply_without_a_limit_stays_inside_the_window_if_its_prompt_does() -> None:
     assert STRETCHED.fit(prompt_of(950), [], None) == Fit({}, 50)
 
 
 def test_v2pe_switches_dynamic_ntk_off() -> None:
     whole, half = picture(6, 256), picture(12, 128)
-    assert STRETCHED.fit(prompt_of(100, whole), [whole], 100).ntk_length == 100 + 6 * 256 + 100
+    assert STRETCHED.fit(prompt_of(100, whole), [whole], 100).ntk_length == 100 + 6 * 256
     with pytest.raises(PromptTooLong, match="window has 1000"):
         STRETCHED.fit(prompt_of(100, half), [half], 100)
 

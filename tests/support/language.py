@@ -34,8 +34,8 @@ class TinyDecoder:
     paged: LanguageModel
 
 
-def tiny_decoder(seed: int = 0) -> TinyDecoder:
-    """Two layers, grouped key-value heads, random norms and biases, lm_head of its own."""
+def tiny_decoder(seed: int = 0, *, window: int = 32768) -> TinyDecoder:
+    """Two layers, grouped key-value heads, random norms and biases, lm_head of its own; dynamic NTK past `window`."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
@@ -44,7 +44,7 @@ def tiny_decoder(seed: int = 0) -> TinyDecoder:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=32768,
+        max_position_embeddings=window,
         tie_word_embeddings=False,
         rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e6},
     )

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 CHECK_TIMEOUT_SECONDS = 1.0
 GAP_SECONDS = 5.0
 """Wanted with these settings; some 1.1 s on a calm machine."""
-WORDS = "".join(SlowLlm().words)
+WORDS = "".join(f"{index} " for index in range(WORD_COUNT))
 
 
 @asynccontextmanager

@@ -5,26 +5,33 @@ import copy
 import threading
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
 from internvl.errors import Draining, QueueFull, Unavailable
+from llm_service.engine.grammar import Grammars
+from llm_service.engine.interface import GeneratedToken, SamplingParameters
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.cache import PagedCache
 from llm_service.model.step import StepInput
+from llm_service.prompt import Prompt as LaidOut
+from llm_service.window import Window
 from tests.llm_service.engine.conformance import EngineConformance, collect, decoder, idle, token_ids, wanted
-from tests.support.language import prompt_of
+from tests.support.language import native_samples, prompt_of, tiny_decoder
+from tests.support.tokenizer import core, end_id
 
 
 async def serving(page_count: int, *, max_waiting: int = 100) -> AsyncIterator[TorchEngine]:
+    grammars = Grammars(core(), end_id())
     limits = SchedulerLimits(tokens_per_step=24, max_running=12, max_waiting=max_waiting)
-    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits)
+    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits, grammars=grammars)
     yield engine
     engine.check()
     await engine.close()
+    grammars.close()
 
 
 class TestTorchEngine(EngineConformance):
@@ -45,6 +52,31 @@ class TestTorchEngine(EngineConformance):
 async def engine() -> AsyncIterator[TorchEngine]:
     async for engine in serving(400, max_waiting=2):
         yield engine
+
+
+@pytest.mark.parametrize("token_count", [64, 65, 200])
+async def test_past_the_window_the_first_token_is_transformers_own(token_count: int) -> None:
+    """Its rotary module is left to choose the base itself: by the prompt, and never by how long a reply may be."""
+    tiny = tiny_decoder(seed=3, window=64)
+    prompt = prompt_of([token_count], seed=token_count)
+    limits = SchedulerLimits(tokens_per_step=24, max_running=12, max_waiting=100)
+    engine = TorchEngine(tiny.paged, page_count=400, page_size=4, limits=limits)
+    window = Window(trained=64, default_max_tokens=8, stretched=400)
+    sampling = SamplingParameters(seed=1, top_logprob_count=5)
+    (expected,) = native_samples(tiny.native, prompt, 1, sampling)
+    replies = []
+    for max_tokens in (1, 100):
+        fitted = window.fit(LaidOut(prompt.token_ids, ()), [], max_tokens)
+        request = replace(prompt.request(max_tokens, sampling=sampling), ntk_length=fitted.ntk_length)
+        replies.append([event async for event in engine.generate(request) if isinstance(event, GeneratedToken)])
+        first = replies[-1][0]
+        assert first.token_id == expected.token_id
+        ours, theirs = ([(each.token_id, each.logprob) for each in of.alternatives] for of in (first, expected))
+        assert [token_id for token_id, _ in ours] == [token_id for token_id, _ in theirs]
+        assert [value for _, value in ours] == pytest.approx([value for _, value in theirs], abs=1e-5)
+    longest = [token.token_id for token in replies[-1]]
+    assert all([token.token_id for token in reply] == longest[: len(reply)] for reply in replies)
+    await engine.close()
 
 
 async def test_a_full_queue_refuses(engine: TorchEngine) -> None:
