@@ -44,6 +44,8 @@ class ServiceSettings(BaseSettings):
     """debug, info, warning or error."""
     max_message_bytes: int = 64 * MEBIBYTE
     """Largest gRPC message, both ways; larger media go through chunked uploads."""
+    default_deadline_seconds: float = Field(default=600.0, gt=0)
+    """How long a gRPC call may take that names no deadline."""
     keepalive_seconds: float = Field(default=8.0, ge=MIN_PING_SECONDS)
     """Silence after which the peer of a gRPC connection is pinged, caller or service; unlike TCP's own keepalive."""
     keepalive_timeout_seconds: float = Field(default=4.0, gt=0)

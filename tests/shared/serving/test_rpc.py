@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from internvl.errors import BadOption, Internal, InternvlError, QueueFull
+from internvl.errors import BadOption, DeadlineExceeded, Internal, InternvlError, QueueFull
 from internvl.transport.channel import open_channel
 from internvl.transport.status import from_call_error
 from shared.serving.rpc import Server
@@ -110,6 +110,29 @@ async def test_the_calls_of_a_client_that_hangs_end(servicer: Raising) -> None:
         client.kill()
         await client.wait()
         await server.grpc.stop(0)
+
+
+@pytest.mark.parametrize("named", [None, 30.0])
+async def test_a_call_without_a_deadline_has_the_servers(servicer: Raising, named: float | None) -> None:
+    server = Server(LoopbackSettings(default_deadline_seconds=0.5))
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.grpc)
+    servicer.gate = asyncio.Event()
+    await server.grpc.start()
+    async with open_channel(f"127.0.0.1:{server.port}", max_message_bytes=1 << 20) as channel:
+        events = aiter(chat_pb2_grpc.ChatServiceStub(channel).Chat(chat_pb2.ChatRequest(), timeout=named))
+        assert (await anext(events)).delta.text == "first"
+        if named is None:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asyncio.wait_for(anext(events), 30)
+            error = from_call_error(caught.value)
+            assert isinstance(error, DeadlineExceeded)
+            assert "0.5 s" in error.message
+            assert servicer.cancelled.is_set()
+        else:
+            await asyncio.sleep(1.0)
+            servicer.gate.set()
+            assert (await anext(events)).delta.text == "last"
+    await server.grpc.stop(0)
 
 
 async def unary_error(channel: grpc.aio.Channel) -> grpc.aio.AioRpcError:
