@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 BUF := .venv/bin/buf
 
-.PHONY: help setup demo test lint format types imports stubs stubs-check protos lock pytest test-vllm clean
+.PHONY: help setup demo test check lint format types imports stubs stubs-check drawings protos lock pytest test-vllm clean
 # The steps of `test` are to fail one at a time, in the order written.
 .NOTPARALLEL:
 
@@ -19,7 +19,11 @@ else
 	@$(PYTHON) -m deploy.local.demo
 endif
 
-test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails
+test: lint types imports stubs-check protos pytest ## all checks, stopping at the first that fails; 10 minutes on 2 idle cores
+
+check: lint types imports stubs-check protos ## what to run before each commit, under a minute: no process is started
+	@echo "==> quick tests (pytest)"
+	@$(PYTHON) -m pytest -q -m "not slow"
 
 lint: setup ## ruff: rules and format
 	@echo "==> lint (ruff)"
@@ -38,12 +42,15 @@ imports: setup ## who may import whom
 	@echo "==> imports (import-linter)"
 	@.venv/bin/lint-imports --no-cache --no-logo
 
-stubs: setup ## regenerate shared/pb from protos
-	@$(PYTHON) -m shared.pb.generate
+stubs: setup ## regenerate clients/python/internvl from protos
+	@$(PYTHON) -m protos.generate
 
-stubs-check: setup ## shared/pb is what protos generate
+stubs-check: setup ## clients/python/internvl is what protos generate
 	@echo "==> stubs"
-	@$(PYTHON) -m shared.pb.generate --check
+	@$(PYTHON) -m protos.generate --check
+
+drawings: setup ## redraw docs/architecture.md's pictures from the code
+	@$(PYTHON) -m docs.drawings.draw
 
 protos: setup ## buf lint
 	@echo "==> protos (buf)"
@@ -54,9 +61,9 @@ test-vllm: ## the engine over vLLM, in an environment of its own (.venv-vllm, 3.
 	@echo "==> tests of the engine over vLLM (pytest)"
 	@.venv-vllm/bin/python -m pytest -o filterwarnings=default tests/vllm
 
-pytest: setup ## the tests alone
+pytest: setup ## the tests alone; some of them: make pytest ARGS="tests/gateway -k resume"
 	@echo "==> tests (pytest)"
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest $(ARGS)
 
 lock: setup ## regenerate requirements.lock from pyproject.toml
 	@sh scripts/lock.sh

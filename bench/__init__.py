@@ -1,1 +1,14 @@
-"""What is measured, and what the measurements run against. Ratios and tables go to docs/benchmarks.md."""
+"""Benchmarks, and what they run against. Ratios and tables go to docs/benchmarks.md.
+
+llm          the language model beside transformers and vLLM
+encode       the vision tower beside transformers and vLLM
+store        the embedding store
+gateway      the gateway alone, in front of services that take a fixed time
+fixed_delay  those services
+faults       each process killed under load
+soak         vision replicas while Redis fails
+cluster      seven processes on this machine that may die and return
+load         chats under way while something dies
+machine      limits of this machine, and whether others use it
+checkpoint   random checkpoints of the family's shapes
+"""

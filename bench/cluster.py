@@ -19,8 +19,8 @@ from typing import Self
 from deploy.local.launcher import DEMO_MODEL
 from deploy.local.process import Child
 from deploy.local.redis_server import start_redis
-from gateway.client import ChatClient
-from shared.errors import Unavailable
+from internvl.client import ChatClient
+from internvl.errors import Unavailable
 
 NAMES = ("redis", "vision-0", "vision-1", "llm-0", "llm-1", "gateway-0", "gateway-1")
 START_SECONDS = 180.0
@@ -61,7 +61,7 @@ class Cluster:
         return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
     def log(self, name: str) -> str:
-        """What a process has said."""
+        """Output of a process so far."""
         return (self._folder / f"{name}.log").read_text()
 
     def kill(self, name: str, number: signal.Signals) -> None:

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 
 import grpc
 
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import EmbeddingNotFound, MediaExpired
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from shared.content import content_digest, content_key, media_id
-from shared.errors import EmbeddingNotFound, MediaExpired
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.rpc import Server
-from shared.settings import ServiceSettings
-from shared.telemetry import configure_logging
+from shared.serving.rpc import Server
+from shared.serving.settings import ServiceSettings
+from shared.serving.telemetry import configure_logging
 
 Context = grpc.aio.ServicerContext[Any, Any]
 INFO = visual_pb2.ModelInfo(model="fixed-delay", fingerprint="0" * 64, hidden_size=64, tokens_per_tile=256)
@@ -61,7 +61,7 @@ class FixedDelayLlm(llm_pb2_grpc.LlmServiceServicer):
 
 
 class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
-    """Has every picture already."""
+    """Holds every image already."""
 
     async def Encode(self, request: vision_pb2.EncodeRequest, context: Context) -> vision_pb2.EncodeResponse:  # noqa: N802
         identifier = request.media_id or media_id(request.tenant, content_digest(request.data))
@@ -71,7 +71,7 @@ class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
     async def EncodeVideo(  # noqa: N802
         self, request: vision_pb2.EncodeVideoRequest, context: Context
     ) -> vision_pb2.EncodeVideoResponse:
-        raise MediaExpired("only pictures are here")
+        raise MediaExpired("only images are served here")
 
     async def PutMedia(  # noqa: N802
         self, request_iterator: AsyncIterator[vision_pb2.PutMediaRequest], context: Context
@@ -97,7 +97,7 @@ class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
 
 
 async def main(seconds: float, token_count: int) -> None:
-    """Serves until it is told to stop."""
+    """Serves until it is stopped."""
     configure_logging("fixed-delay", "info")
     server = Server(FixedDelaySettings())
     llm_pb2_grpc.add_LlmServiceServicer_to_server(FixedDelayLlm(seconds, token_count), server.grpc)

@@ -20,9 +20,9 @@ import grpc
 import matplotlib
 
 from deploy.local.process import Child
-from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.common.v1 import visual_pb2
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -95,7 +95,7 @@ async def in_turn(ways: list[Callable[[], AsyncIterable[Any]]], rounds: int) -> 
 
 
 async def many(chat: "chat_pb2_grpc.ChatServiceAsyncStub", count: int) -> None:
-    """So many chats to their ends, every other one with a picture."""
+    """Runs that many chats, every other one with an image."""
     numbers = iter(range(count))
 
     async def reader() -> None:
@@ -107,7 +107,7 @@ async def many(chat: "chat_pb2_grpc.ChatServiceAsyncStub", count: int) -> None:
 
 
 def request(text: str, *, picture: bool = False) -> chat_pb2.ChatRequest:
-    """A question, about a picture or not."""
+    """A question, with or without an image."""
     parts = [chat_pb2.Part(text=text)]
     if picture:
         parts.insert(0, chat_pb2.Part(image=chat_pb2.Image(id=PICTURE)))

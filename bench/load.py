@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from gateway.client import ChatClient, ChatSession, Delta, Finished, Sampling
-from gateway.events import Usage
-from shared.errors import InternvlError
+from internvl.client import ChatClient, ChatSession, Delta, Finished, Sampling
+from internvl.client.events import Usage
+from internvl.errors import InternvlError
 
 TOKENS = 120
 
@@ -45,7 +45,7 @@ Held = dict[int, tuple[Outcome, ...]]
 
 
 class Load:
-    """Numbered conversations of two turns about a picture of their own."""
+    """Numbered conversations of two turns about an image of their own."""
 
     def __init__(self, addresses: Sequence[str], *, concurrency: int) -> None:
         self._addresses = addresses
@@ -86,7 +86,7 @@ class Load:
                 self._done[number] = await self.conversation(client, number)
 
     async def conversation(self, client: ChatClient, number: int) -> tuple[Outcome, ...]:
-        """What conversation `number` says, whenever and wherever it is held."""
+        """Text of conversation `number`, whenever and wherever it is held."""
         sampling = Sampling(max_tokens=TOKENS, temperature=100.0, top_k=64, seed=number, top_logprob_count=0)
         session = ChatSession(client, sampling=sampling)
         first = await self._turn(session, picture(number), f"Story {number}, please.")

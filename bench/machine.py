@@ -1,4 +1,4 @@
-"""What this machine can do, and whether others are using it."""
+"""Limits of this machine, and whether other processes use it."""
 
 import os
 import resource

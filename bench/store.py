@@ -1,8 +1,8 @@
-"""What the embedding store costs: `python -m bench.store [--plot store.png]`.
+"""Cost of the embedding store: `python -m bench.store [--plot store.png]`.
 
     reads   one tile at a time, checked and copied into a tensor, against a plain redis-py GET of the same value
-    hits    Encode of a picture that a running vision service has seen, against a bare unary call
-    once    64 requests for one new picture on two replicas: how often it is encoded
+    hits    Encode of an image that a running vision service has seen, against a bare unary call
+    once    64 requests for one new image on two replicas: how often it is encoded
 
 Ratios within one run are what to look at; both sides share the machine.
 """
@@ -23,13 +23,13 @@ import redis.asyncio
 import torch
 
 from bench.machine import allocate_as_services
-from bench.soak import Replicas
+from bench.soak.replicas import Replicas
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
-from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
-from shared.framing import Codec
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.redis_store import RedisStore
+from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.store.framing import Codec
+from shared.store.redis_store import RedisStore
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.pictures import file_of
 from tests.support.redis import RedisProcess, server
@@ -51,7 +51,7 @@ class ReadRow:
     ours_cpu: float
     compressed_wall: float
     stored_fraction: float
-    """Of the tile's bytes, compressed."""
+    """Share of the tile's bytes, compressed."""
 
 
 async def read_rates(server_process: RedisProcess) -> list[ReadRow]:
@@ -185,7 +185,7 @@ def _print(reads: Sequence[ReadRow], latencies: dict[str, list[float]], encoded:
     for name, measured in latencies.items():
         percentiles = [measured[int(share * (len(measured) - 1))] for share in (0.5, 0.9, 0.99, 1.0)]
         print(f"{name:>22} " + " ".join(f"{value:7.2f}" for value in percentiles))
-    print(f"\n64 requests for one new picture on two replicas: encoded {encoded} time(s)")
+    print(f"\n64 requests for one new image on two replicas: encoded {encoded} time(s)")
 
 
 def _plot(path: Path, reads: Sequence[ReadRow], latencies: dict[str, list[float]]) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.client import ChatClient, ChatSession, Delta, Finished, Visual
+from internvl.client import ChatClient, ChatSession, Delta, Finished, Visual
 
 
 async def main(picture: Path, address: str) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.client import Delta
-from gateway.sync_client import SyncChatClient
+from internvl.client import Delta
+from internvl.client.sync_client import SyncChatClient
 
 with SyncChatClient(sys.argv[2], api_key=os.environ.get("INTERNVL_API_KEY")) as client:
     session = client.session()

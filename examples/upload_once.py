@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from gateway.client import ChatClient, Delta, Image, Sampling, user
-from shared.errors import InternvlError, MediaExpired
+from internvl.client import ChatClient, Delta, Image, Sampling, user
+from internvl.errors import InternvlError, MediaExpired
 
 
 async def ask(client: ChatClient, identifier: str, question: str) -> str:

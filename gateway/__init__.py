@@ -1,4 +1,15 @@
 """The public face: media ids (step 1 of the data's path) and the event stream of a turn (step 11).
 
-Also the Python client and the command line, which need grpc and nothing of a server's.
+server          composes the service
+servicer        translates ChatService and MediaService to calls of `chat`
+chat            one turn, from checked request to last event
+validation      what a request must be before any work is done for it
+translation     messages of the public contract to those of the services
+settings        settings of the gateway
+request_limits  how large a request may be
+metrics         metrics of the gateway
+media           files of a request: ids, bytes, addresses
+replicas        vision and LLM replicas: discovery, health, choice, retries
+tenancy         API keys, limits and admission
+openai_api      the HTTP endpoint in OpenAI's form
 """

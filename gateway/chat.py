@@ -11,19 +11,19 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
-from gateway.affinity import conversation_key
-from gateway.backends import Backends
-from gateway.deadline import Deadline
-from gateway.fetcher import Fetcher
-from gateway.media import Medium, distinct, read_media
+from gateway.media.fetcher import Fetcher
+from gateway.media.files import Medium, distinct, read_media
 from gateway.metrics import CHAT_SECONDS, COMPLETION_TOKENS, ENCODE_SECONDS, FIRST_TOKEN_SECONDS
-from gateway.reply import Reply
+from gateway.replicas.affinity import conversation_key
+from gateway.replicas.backends import Backends
+from gateway.replicas.reply import Reply
 from gateway.request_limits import RequestLimits
 from gateway.translation import Encoded, delta, finished, generate_request, started
 from gateway.validation import check_request
-from shared.errors import EmbeddingNotFound, InternvlError
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.errors import EmbeddingNotFound, InternvlError
+from internvl.llm.v1 import llm_pb2
+from internvl.transport.deadline import Deadline
 
 Embeddings = dict[Medium, Encoded]
 

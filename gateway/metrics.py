@@ -1,4 +1,4 @@
-"""What the gateway shows to Prometheus, beside what all services do (shared/metrics.py)."""
+"""What the gateway shows to Prometheus, beside what all services do (shared/serving/metrics.py)."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.metrics import REGISTRY, SECONDS
+from shared.serving.metrics import REGISTRY, SECONDS
 
 ENCODE_SECONDS = Histogram(
     "internvl_gateway_encode_seconds",

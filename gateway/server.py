@@ -2,21 +2,21 @@
 
 import asyncio
 
-from gateway.admission import Admission
-from gateway.backends import Backends
 from gateway.chat import Chat
-from gateway.fetcher import Fetcher
+from gateway.media.fetcher import Fetcher
 from gateway.metrics import GatewayCollector
 from gateway.openai_api.app import OpenAiApi
 from gateway.openai_api.server import http_server
+from gateway.replicas.backends import Backends
 from gateway.request_limits import RequestLimits
 from gateway.servicer import ChatServicer, MediaServicer
 from gateway.settings import GatewaySettings
-from gateway.tenants import Tenants
-from shared.metrics import collected
-from shared.pb.internvl.chat.v1 import chat_pb2_grpc
-from shared.rpc import Server
-from shared.service import run_service
+from gateway.tenancy.admission import Admission
+from gateway.tenancy.tenants import Tenants
+from internvl.chat.v1 import chat_pb2_grpc
+from shared.serving.metrics import collected
+from shared.serving.rpc import Server
+from shared.serving.service import run_service
 
 SERVICES = ("internvl.chat.v1.ChatService", "internvl.chat.v1.MediaService")
 

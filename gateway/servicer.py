@@ -6,15 +6,15 @@ from typing import Any
 
 import grpc
 
-from gateway.admission import Admission
-from gateway.backends import Backends
 from gateway.chat import Chat
-from gateway.deadline import Deadline
-from gateway.media import MediaKind, too_large
-from gateway.tenants import Tenant, Tenants
-from shared.errors import BadOption, InternvlError
-from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from shared.pb.internvl.vision.v1 import vision_pb2
+from gateway.media.files import MediaKind, too_large
+from gateway.replicas.backends import Backends
+from gateway.tenancy.admission import Admission
+from gateway.tenancy.tenants import Tenant, Tenants
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.errors import BadOption, InternvlError
+from internvl.transport.deadline import Deadline
+from internvl.vision.v1 import vision_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

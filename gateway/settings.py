@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import MEBIBYTE, PeerSettings, ServiceSettings
+from shared.serving.settings import MEBIBYTE, PeerSettings, ServiceSettings
 
 
 class GatewaySettings(PeerSettings, ServiceSettings):

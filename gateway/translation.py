@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.media import Frames, MediaKind, Medium
-from shared.errors import InternvlError, InvalidRequest
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2
-from shared.pb.internvl.vision.v1 import vision_pb2
+from gateway.media.files import Frames, MediaKind, Medium
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import visual_pb2
+from internvl.errors import InternvlError, InvalidRequest
+from internvl.llm.v1 import llm_pb2
+from internvl.vision.v1 import vision_pb2
 
 _VISION_FIELDS = {"max_tile_count": "visual.max_tile_count", "media_id": "id"}
 

@@ -3,9 +3,9 @@
 import math
 
 from gateway.request_limits import RequestLimits
-from shared.errors import BadMessages, BadOption
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import visual_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import visual_pb2
+from internvl.errors import BadMessages, BadOption
 from shared.sampling_options import check_sampling
 
 INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
@@ -13,7 +13,7 @@ INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
 
 
 def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
-    """Everything but the media's sources, which `gateway.media` reads."""
+    """Everything but the media's sources, which `gateway.media.files` reads."""
     _check_conversation(request, limits)
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]", limits)

@@ -7,7 +7,7 @@ from llm_service.positions import INCREMENTS
 
 
 class Role(Enum):
-    """Who speaks; the value is the template's word."""
+    """Speaker of a message; the value is the template's word."""
 
     SYSTEM = "system"
     USER = "user"
@@ -26,12 +26,12 @@ Increment = int | Auto
 
 @dataclass(frozen=True)
 class Visual:
-    """A picture, or a clip: one frame or more, whose rows lie one after the other under one key."""
+    """An image, or a video of one frame or more, whose rows lie one after the other under one key."""
 
     key: str
     tokens_per_tile: int
     frame_tile_counts: tuple[int, ...]
-    """Tiles of each frame; a picture is one frame."""
+    """Tiles of each frame; an image is one frame."""
     is_clip: bool
     increment: Increment
     holder: str = ""

@@ -12,15 +12,15 @@ from contextlib import suppress
 import grpc
 import torch
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
+from internvl.transport.channel import open_channel
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.metrics import FETCH_SECONDS, PULLS
-from shared.channel import open_channel
-from shared.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.request_context import outgoing_metadata
-from shared.tls import PeerTls
-from shared.tracing import span
+from shared.serving.request_context import outgoing_metadata
+from shared.serving.tls import PeerTls
+from shared.serving.tracing import span
+from shared.store.embedding_store import INLINE_BYTES, EmbeddingStore, Manifest, open_tile
 
 log = logging.getLogger(__name__)
 _PULL_SECONDS = 30.0
@@ -45,7 +45,7 @@ class EmbeddingLoader:
         """Rows [first_row, last_row) of a visual, (last_row - first_row, D) in the stored dtype, on the CPU.
 
         Two copies: the kernel's into a tile's buffer, and from there into the tensor. Raises EmbeddingNotFound when
-        nobody has them, EmbeddingInvalid when they are not what the reference says or not finite.
+        no place has them, EmbeddingInvalid when they are not what the reference says or not finite.
         """
         with span("fetch", rows=last_row - first_row), FETCH_SECONDS.time():
             return await self._load(visual, first_row, last_row)
@@ -108,7 +108,7 @@ class EmbeddingLoader:
         return values
 
     async def _discard(self, visual: Visual, manifest: Manifest) -> None:
-        """Lets it be made again: whoever comes next is not to find it."""
+        """Discards it, so that the next request has it made again."""
         with suppress(StoreUnavailable):
             await self._store.discard(visual.key, manifest.tile_count)
 

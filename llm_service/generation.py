@@ -8,6 +8,7 @@ from functools import partial
 
 from tokenizers import Tokenizer
 
+from internvl.errors import BadOption
 from llm_service.conversation import Message, Visual
 from llm_service.detokenizer import Detokenizer
 from llm_service.embeddings import EmbeddingLoader
@@ -24,8 +25,7 @@ from llm_service.metrics import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS,
 from llm_service.positions import VisualSpan
 from llm_service.prompt import PlacedFrame, Prompt, PromptBuilder
 from llm_service.window import Fit, Window
-from shared.errors import BadOption
-from shared.tracing import PhaseClock
+from shared.serving.tracing import PhaseClock
 
 _INLINE_TEXT = 4096
 """Characters: some milliseconds of tokenizing."""

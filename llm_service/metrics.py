@@ -1,4 +1,4 @@
-"""What the LLM service shows to Prometheus, beside what all services do (shared/metrics.py)."""
+"""Metrics of the LLM service, beside those of all services (`shared.serving.metrics`)."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from llm_service.engine.interface import EngineStatus
-from shared.metrics import REGISTRY, SECONDS
+from shared.serving.metrics import REGISTRY, SECONDS
 
 PROMPT_TOKENS = Counter("internvl_llm_prompt_tokens", "Tokens of prompts that began a reply.", registry=REGISTRY)
 CACHED_TOKENS = Counter("internvl_llm_cached_tokens", "Those of them found in the prefix cache.", registry=REGISTRY)
@@ -47,7 +47,7 @@ class ReplyClock:
 
 
 class EngineCollector(Collector):
-    """What the engine holds at the time of the scrape, and what it has counted until then."""
+    """State of the engine at the time of the scrape, and its counts until then."""
 
     def __init__(self, status: Callable[[], EngineStatus]) -> None:
         self._status = status

@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from internvl.llm.v1 import llm_pb2_grpc
 from llm_service.embeddings import EmbeddingLoader
+from llm_service.engine.choose import running_engine
 from llm_service.engine.interface import Engine
-from llm_service.engines import running_engine
 from llm_service.generation import Generator
 from llm_service.metrics import EngineCollector
 from llm_service.positions import increment_ticks
@@ -15,15 +16,14 @@ from llm_service.prompt import PromptBuilder
 from llm_service.servicer import LlmServicer
 from llm_service.settings import LlmSettings
 from llm_service.window import Window
-from shared.checkpoint import Checkpoint, resolve_folder
-from shared.embedding_store import EmbeddingStore
-from shared.metrics import collected
-from shared.model_config import ModelConfig
-from shared.model_info import model_info
-from shared.pb.internvl.llm.v1 import llm_pb2_grpc
-from shared.redis_store import RedisStore
-from shared.rpc import Server
-from shared.service import run_service
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.info import model_info
+from shared.checkpoint.weights import Checkpoint, resolve_folder
+from shared.serving.metrics import collected
+from shared.serving.rpc import Server
+from shared.serving.service import run_service
+from shared.store.embedding_store import EmbeddingStore
+from shared.store.redis_store import RedisStore
 
 SERVICE = "internvl.llm.v1.LlmService"
 

@@ -7,13 +7,13 @@ from typing import Any
 import grpc
 from tokenizers import Tokenizer
 
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from llm_service.detokenizer import token_bytes
 from llm_service.engine.interface import FinishReason, GeneratedToken, Logprob
 from llm_service.generation import Delta, Event, Finished, Generator, Started
 from llm_service.positions import TICKS
 from llm_service.validation import generation_request
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 
 _REASONS = {
     FinishReason.STOP: sampling_pb2.FINISH_REASON_STOP,

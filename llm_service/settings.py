@@ -1,11 +1,11 @@
-"""What an operator can set: `internvl-llm --help`, or INTERNVL_LLM_... in the environment."""
+"""Settings of the LLM service: `internvl-llm --help`, or INTERNVL_LLM_... in the environment."""
 
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import ModelSettings, PeerSettings
+from shared.serving.settings import ModelSettings, PeerSettings
 
 _TORCH_ONLY = ("weights", "threads", "attention")
 _VLLM_ONLY = ("pipeline_parallel", "max_request_tokens", "vllm_arguments")
@@ -59,7 +59,7 @@ class LlmSettings(PeerSettings, ModelSettings):
 
     @model_validator(mode="after")
     def _settings_are_the_engines(self) -> Self:
-        """What the other engine does not know is refused: it would otherwise be ignored."""
+        """Refuses settings that the chosen engine would ignore."""
         others = _TORCH_ONLY if self.engine == "vllm" else _VLLM_ONLY
         strangers = [name for name in others if getattr(self, name) != type(self).model_fields[name].default]
         if strangers:

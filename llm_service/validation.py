@@ -3,13 +3,13 @@
 import secrets
 from collections.abc import Sequence
 
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import BadMessages, BadOption
+from internvl.llm.v1 import llm_pb2
 from llm_service.conversation import Auto, Increment, Message, Role, Visual
 from llm_service.engine.interface import SamplingParameters
 from llm_service.generation import GenerationRequest
 from llm_service.positions import increment_ticks
-from shared.errors import BadMessages, BadOption
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2
 from shared.sampling_options import check_sampling
 
 _ROLES = {

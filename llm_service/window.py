@@ -1,17 +1,17 @@
-"""How a prompt and its reply lie in the positions the model was trained on: step 7 of the data's path, settled ahead.
+"""Places of a prompt and its reply in the positions the model was trained on: step 7 of the data's path, settled ahead.
 
 Knows counts of positions only. Past the trained window a request can go in one way: with dynamic NTK, as the released
-models are configured, where no picture of it uses V2PE: the V2PE repository
+models are configured, where no image of it uses V2PE: the V2PE repository
 switches dynamic NTK off.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from internvl.errors import PromptTooLong
 from llm_service.conversation import Auto, Visual
 from llm_service.positions import INCREMENTS, TICKS
 from llm_service.prompt import Prompt
-from shared.errors import PromptTooLong
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Window:
-    """Of one model and operator."""
+    """Limits of one model, as one operator configured it."""
 
     trained: int
     """Positions the model was trained on."""
@@ -42,16 +42,16 @@ class Window:
         return max(self.trained, self.stretched)
 
     def refuse_visuals(self, visuals: Sequence[Visual]) -> None:
-        """Raises PromptTooLong for pictures that alone go past any window: before their tokens are laid out."""
+        """Raises PromptTooLong for images that alone exceed the window, before their tokens are laid out."""
         increments = (INCREMENTS[-1] if isinstance(v.increment, Auto) else v.increment for v in visuals)
         used = sum(-(-v.token_count * ticks // TICKS) for v, ticks in zip(visuals, increments, strict=True))
         if used > self.most:
-            raise PromptTooLong(f"the pictures take {used} positions, the window has {self.most}")
+            raise PromptTooLong(f"the images take {used} positions, the window has {self.most}")
 
     def fit(self, prompt: Prompt, visuals: Sequence[Visual], max_tokens: int | None) -> Fit:
         """Settles `auto` increments and the length of the reply. Raises PromptTooLong with the numbers.
 
-        `auto` becomes the largest increment with which prompt and reply fit the trained window; pictures that name one
+        `auto` becomes the largest increment with which prompt and reply fit the trained window; images that name one
         keep it. A reply that names no length is shortened to what is left.
         """
         wanted = self.default_max_tokens if max_tokens is None else max_tokens

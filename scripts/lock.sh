@@ -12,7 +12,7 @@ UV=$(command -v uv || echo .uv/bin/uv)
 
 # torch stays out, with what only torch needs, because setup.sh chooses its build by the machine. It is excluded here and not
 # in pyproject.toml, where that would also hide torch from everyone who installs this repository with uv.
-echo torch | "$UV" pip compile pyproject.toml \
+echo torch | "$UV" pip compile pyproject.toml clients/python/pyproject.toml \
     --extra vision --extra llm --extra gateway --extra local --extra traces --extra dev \
     --excludes - --universal --python-version 3.11 --generate-hashes \
     --no-annotate --no-header --quiet "$@" --output-file requirements.lock >/dev/null

@@ -36,7 +36,7 @@ fail() {
 }
 
 # The folder counts, too: an environment that was moved has scripts that point elsewhere.
-fingerprint() { { pwd; cat requirements.lock pyproject.toml scripts/setup.sh; } | cksum; }
+fingerprint() { { pwd; cat requirements.lock pyproject.toml clients/python/pyproject.toml scripts/setup.sh; } | cksum; }
 
 find_python() {
     for candidate in ${PYTHON:-python3 python}; do
@@ -107,7 +107,7 @@ install_locked() {
 
 install_project() {
     say "installing this repository, editable"
-    install --no-deps --no-build-isolation --editable . || fail "the repository itself could not be installed. uv's reason is above."
+    install --no-deps --no-build-isolation --editable clients/python --editable . || fail "the repository itself could not be installed. uv's reason is above."
 }
 
 # Quiet where nobody watches: uv lists every package otherwise.

@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from shared.errors import BadOption
-from shared.pb.internvl.common.v1 import sampling_pb2
+from internvl.common.v1 import sampling_pb2
+from internvl.errors import BadOption
 
 MAX_STOP_COUNT = 16
 MAX_STOP_CHARS = 256

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from shared.errors import QueueFull
+from internvl.errors import QueueFull
 from vision_service.metrics import BATCH_SECONDS, BATCH_TILES, QUEUE_WAIT_SECONDS, TILES
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 
 import torch
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
 from shared.content import content_digest, content_key
-from shared.embedding_store import Manifest, frame_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, QueueFull
-from shared.framing import Codec
-from shared.tracing import span
+from shared.serving.tracing import span
+from shared.store.embedding_store import Manifest, frame_tile
+from shared.store.framing import Codec
 from vision_service.batcher import Batcher
-from vision_service.copies import Copies
+from vision_service.copies.copies import Copies
+from vision_service.copies.memory_copies import HeldEmbedding
+from vision_service.copies.replica_flight import ReplicaFlight
+from vision_service.copies.single_flight import SingleFlight
 from vision_service.decoder.job import ImageJob, Job, VideoJob
 from vision_service.decoder.pool import Decoders
 from vision_service.decoder.process import Decoded
 from vision_service.encoder_status import EncoderStatus
 from vision_service.image import ImageLimits
-from vision_service.memory_copies import HeldEmbedding
 from vision_service.metrics import DECODE_SECONDS, EMBEDDINGS
-from vision_service.replica_flight import ReplicaFlight
-from vision_service.single_flight import SingleFlight
 from vision_service.tiles import TilingOptions
 from vision_service.video import FrameOptions, VideoLimits
 
@@ -36,7 +36,7 @@ Source = bytes | str
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """What makes embeddings of two deployments different. Part of the embedding key."""
+    """Identity of the embeddings that a deployment makes. Part of the embedding key."""
 
     model: str
     revision: str
@@ -47,7 +47,7 @@ class EncoderIdentity:
 
 @dataclass(frozen=True)
 class EncoderLimits:
-    """What is refused."""
+    """Limits of a file and of the queue of files."""
 
     image: ImageLimits
     video: VideoLimits
@@ -57,7 +57,7 @@ class EncoderLimits:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Where an embedding is."""
+    """An embedding that can be read from the store."""
 
     key: str
     manifest: Manifest
@@ -96,7 +96,7 @@ class Encoder:
         return str(self._batcher.dtype).removeprefix("torch.")
 
     def status(self) -> EncoderStatus:
-        """What is under way right now."""
+        """Work under way."""
         return EncoderStatus(
             queued_tile_count=self._batcher.queued_tile_count,
             decoding_count=self._decoding_count,
@@ -114,13 +114,13 @@ class Encoder:
 
     async def put_media(self, tenant: str, data: bytes) -> str:
         """Keeps a file for later; returns its id when every replica knows it, or this one alone does after a while."""
-        identifier, written = await self._copies.keep_media(tenant, await self._digest(tenant, data), data)
+        identifier, written = await self._copies.media.keep(tenant, await self._digest(tenant, data), data)
         await asyncio.wait([written], timeout=_UPLOAD_WAIT_SECONDS)
         return identifier
 
     def read_local(self, key: str) -> HeldEmbedding:
         """An embedding from this replica's memory, tiles framed. Raises EmbeddingNotFound."""
-        found = self._copies.read_local(key)
+        found = self._copies.embeddings.in_memory(key)
         if found is None:
             raise EmbeddingNotFound.of([key])
         return found
@@ -134,26 +134,26 @@ class Encoder:
     async def _encode(self, tenant: str, source: Source, job: Job) -> Encoded:
         digest = await self._digest(tenant, source)
         key = self._key(tenant, job.options, digest)
-        manifest = await self._copies.find(key)
+        manifest = await self._copies.embeddings.find(key)
         EMBEDDINGS.labels("miss" if manifest is None else "hit").inc()
         if manifest is not None:
             return Encoded(key, manifest, self._used(tenant, source, digest), cached=True)
-        data = source if isinstance(source, bytes) else await self._copies.media(tenant, source)
+        data = source if isinstance(source, bytes) else await self._copies.media.read(tenant, source)
         manifest = await self._flights.run(key, lambda: self._make_once(key, data, job))
         # Kept only now: what cannot be decoded is not worth keeping.
-        identifier, _ = await self._copies.keep_media(tenant, digest, data)
+        identifier, _ = await self._copies.media.keep(tenant, digest, data)
         return Encoded(key, manifest, identifier, cached=False)
 
     def _used(self, tenant: str, source: Source, digest: bytes) -> str:
         """The id of a file that was looked at again."""
         if isinstance(source, bytes):
-            return self._copies.refresh_media(tenant, digest, source)
-        self._copies.touch_media(source)
+            return self._copies.media.refresh(tenant, digest, source)
+        self._copies.media.touch(source)
         return source
 
     async def _digest(self, tenant: str, source: Source) -> bytes:
         if isinstance(source, str):
-            return await self._copies.media_digest(tenant, source)
+            return await self._copies.media.digest(tenant, source)
         return await asyncio.to_thread(content_digest, source)
 
     def _key(self, tenant: str, options: str, digest: bytes) -> str:
@@ -165,8 +165,10 @@ class Encoder:
         )  # fmt: skip
 
     async def _make_once(self, key: str, data: bytes, job: Job) -> Manifest:
-        """Makes an embedding unless it has been made since it was looked for, or another replica is at it."""
-        return await self._replica_flights.run(key, lambda: self._make(key, data, job), lambda: self._copies.find(key))
+        """Makes an embedding unless it has been made since it was looked for, or another replica is making it."""
+        return await self._replica_flights.run(
+            key, lambda: self._make(key, data, job), lambda: self._copies.embeddings.find(key)
+        )
 
     async def _make(self, key: str, data: bytes, job: Job) -> tuple[Manifest, "asyncio.Future[bool]"]:
         decoded = await self._decode(data, job)
@@ -176,7 +178,7 @@ class Encoder:
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         with span("store", bytes=sum(map(len, tiles))):
-            return manifest, await self._copies.keep(key, manifest, tiles)
+            return manifest, await self._copies.embeddings.keep(key, manifest, tiles)
 
     async def _decode(self, data: bytes, job: Job) -> Decoded:
         if self._decoding_count >= self._limits.max_queued_decodes:

@@ -1,11 +1,11 @@
-"""What an encoder has under way: what `GetStatus` and the metrics report."""
+"""Load of an encoder, as `GetStatus` and the metrics report it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """What is under way."""
+    """Work under way."""
 
     queued_tile_count: int
     decoding_count: int

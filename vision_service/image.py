@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from shared.errors import ImageTooLarge, ImageUnreadable
+from internvl.errors import ImageTooLarge, ImageUnreadable
 
 # Loaded here, because where files are decoded nothing can be loaded any more: Pillow would do it at the first file.
 Image.preinit()

@@ -1,4 +1,4 @@
-"""What the vision service shows to Prometheus, beside what all services do (shared/metrics.py)."""
+"""Metrics of the vision service, beside those of all services (`shared.serving.metrics`)."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.metrics import COUNTS, REGISTRY, SECONDS
+from shared.serving.metrics import COUNTS, REGISTRY, SECONDS
 from vision_service.encoder_status import EncoderStatus
 
 DECODE_SECONDS = Histogram(
@@ -30,17 +30,20 @@ BATCH_SECONDS = Histogram(
 TILES = Counter("internvl_vision_tiles", "Tiles encoded.", registry=REGISTRY)
 EMBEDDINGS = Counter(
     "internvl_vision_embeddings",
-    "Pictures and clips answered: found (hit) or made (miss).",
+    "Images and videos answered: found (hit) or made (miss).",
     ["result"],
     registry=REGISTRY,
 )
 MEMORY_EVICTIONS = Counter(
     "internvl_vision_memory_evictions", "Copies that made room for others in this replica's memory.", registry=REGISTRY
 )
+DROPPED_WRITES = Counter(
+    "internvl_vision_dropped_writes", "Writes to the store that were dropped for lack of room.", registry=REGISTRY
+)
 
 
 class EncoderCollector(Collector):
-    """What the encoder holds at the time of the scrape."""
+    """Load of the encoder at the time of the scrape."""
 
     def __init__(self, status: Callable[[], EncoderStatus]) -> None:
         self._status = status

@@ -1,6 +1,6 @@
 """Tiles to the numbers InternVL was trained with, equal to `build_transform` of OpenGVLab/InternVL to the last bit.
 
-Apart from the cut, because whoever cuts runs without torch. Shapes: N tiles, S the tile's side in pixels.
+Apart from the cut, because the process that cuts runs without torch. Shapes: N tiles, S the tile's side in pixels.
 """
 
 import numpy as np

@@ -2,33 +2,33 @@
 
 import torch
 
-from shared.checkpoint import VISION_PREFIXES, Checkpoint, resolve_folder
-from shared.embedding_store import EmbeddingStore
-from shared.framing import Codec
-from shared.media_store import MediaStore
-from shared.metrics import collected
-from shared.model_config import ModelConfig
-from shared.model_info import model_info
-from shared.pb.internvl.vision.v1 import vision_pb2_grpc
-from shared.redis_store import RedisStore
-from shared.rpc import Server
-from shared.service import run_service
-from shared.telemetry import LoadingLog
+from internvl.vision.v1 import vision_pb2_grpc
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.info import model_info
+from shared.checkpoint.weights import VISION_PREFIXES, Checkpoint, resolve_folder
+from shared.serving.metrics import collected
+from shared.serving.rpc import Server
+from shared.serving.service import run_service
+from shared.serving.telemetry import LoadingLog
+from shared.store.embedding_store import EmbeddingStore
+from shared.store.framing import Codec
+from shared.store.media_store import MediaStore
+from shared.store.redis_store import RedisStore
 from vision_service.batcher import Batcher
-from vision_service.copies import Copies
+from vision_service.copies.copies import Copies
+from vision_service.copies.memory_copies import MemoryCopies
+from vision_service.copies.replica_flight import ReplicaFlight
+from vision_service.copies.write_behind import WriteBehind
 from vision_service.decoder.pool import DecoderPool
 from vision_service.decoder.process import ProcessLimits
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits
-from vision_service.memory_copies import MemoryCopies
 from vision_service.metrics import EncoderCollector
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
-from vision_service.replica_flight import ReplicaFlight
 from vision_service.servicer import VisionServicer
 from vision_service.settings import VisionSettings
 from vision_service.video import VideoLimits
-from vision_service.write_behind import WriteBehind
 
 
 def main() -> None:

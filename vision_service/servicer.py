@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 
-from shared.chunks import joined
-from shared.errors import BadOption
-from shared.model_config import ModelConfig
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from internvl.common.v1 import visual_pb2
+from internvl.errors import BadOption
+from internvl.transport.chunks import joined
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from shared.checkpoint.config import ModelConfig
 from vision_service.encoder import Encoded, Encoder, Source
 from vision_service.settings import VisionSettings
 from vision_service.tiles import TilingOptions

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import MEBIBYTE, ModelSettings, device_present
+from shared.serving.settings import MEBIBYTE, ModelSettings, device_present
 
 
 class VisionSettings(ModelSettings):

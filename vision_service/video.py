@@ -10,7 +10,7 @@ import decord
 import numpy as np
 from PIL import Image
 
-from shared.errors import BadOption, VideoTooLarge, VideoUnreadable
+from internvl.errors import BadOption, VideoTooLarge, VideoUnreadable
 
 Result = TypeVar("Result")
 CONTAINERS = ("MP4", "MOV", "Matroska", "WebM", "AVI", "FLV", "MPEG-PS")

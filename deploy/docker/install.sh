@@ -38,7 +38,7 @@ project)
     ;;
 kernels)
     # From elsewhere: here the repository itself would be compiled, not what was installed of it.
-    [ "$2" = cuda ] || (cd / && "$VENV/bin/python" -m llm_service.model.native)
+    [ "$2" = cuda ] || (cd / && "$VENV/bin/python" -m llm_service.model.kernels.native)
     ;;
 *)
     echo "error: unknown step $step" >&2

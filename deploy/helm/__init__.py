@@ -1,1 +1,4 @@
-"""The chart, and what writes its schema."""
+"""The chart, and the program that writes its schema.
+
+schema  values.schema.json from the settings classes
+"""

@@ -25,8 +25,8 @@ from deploy.local.launcher import (
 )
 from deploy.local.process import LaunchError
 from deploy.local.progress import StartDisplay
-from gateway.client import ChatClient, ChatSession, Finished, Sampling, Started, follow
-from shared.errors import InternvlError
+from internvl.client import ChatClient, ChatSession, Finished, Sampling, Started, follow
+from internvl.errors import InternvlError
 
 PICTURE = Path(__file__).parent / "demo_model" / "samples" / "seven.png"
 QUESTIONS = ("What digit is this?", "What colour is it?")

@@ -21,8 +21,8 @@ from typing import Self
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.progress import StartDisplay
 from deploy.local.redis_server import start_redis
-from gateway.client import ChatClient
-from shared.errors import ModelMismatch, Unavailable
+from internvl.client import ChatClient
+from internvl.errors import ModelMismatch, Unavailable
 
 DEMO_MODEL = Path(__file__).parent / "demo_model" / "checkpoint"
 DEMO_MODEL_NAME = "InternVL3-demo"

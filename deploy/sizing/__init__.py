@@ -1,4 +1,6 @@
 """How many pods, GPUs, Redis shards and how much network a load takes: docs/operations.md has the formulas in words.
 
-model's shape -> costs of a tile and of a token (costs.py) -> what a load takes (plan.py)
+family  shapes of the released sizes
+costs   costs of a tile and of a token, from a model's shape
+plan    what a load takes, from costs and machines
 """

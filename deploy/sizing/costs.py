@@ -1,10 +1,10 @@
-"""What a tile and a token of a model cost, from its config.json. FLOP count a multiplication and an addition as two."""
+"""Costs of a tile and of a token, from a model's config.json. FLOP count a multiplication and an addition as two."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
 
 BYTES_PER_VALUE = 2
 """bfloat16: weights, embeddings, keys and values."""
@@ -12,7 +12,7 @@ BYTES_PER_VALUE = 2
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one model."""
+    """Costs of one model."""
 
     tile_flops: float
     """One tile through tower and projector."""
@@ -29,7 +29,7 @@ class Costs:
     token_kv_bytes: int
     """One token's keys and values."""
     weight_bytes: int
-    """Of the decoder, embedding table and head included."""
+    """Parameters of the decoder, embedding table and head included."""
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
@@ -67,6 +67,6 @@ class Costs:
         )
 
     def prefill_flops(self, tokens: int, cached: int = 0) -> float:
-        """Of a prompt's tokens after `cached` ones; each sees those before it."""
+        """FLOP of a prompt's tokens after `cached` ones; each sees those before it."""
         new = tokens - cached
         return new * self.token_flops + (tokens**2 - cached**2) / 2 * self.attention_flops

@@ -1,6 +1,6 @@
 """Costs of the released sizes by name, before there is a checkpoint. 9B is another decoder: give its folder."""
 
-from shared.model_config import DEFAULT_SYSTEM_MESSAGE, ModelConfig, VisionConfig
+from shared.checkpoint.config import DEFAULT_SYSTEM_MESSAGE, ModelConfig, VisionConfig
 
 _300M = VisionConfig(1024, 24, 16, 4096, 448, 14, "layer_norm", 1e-6, qkv_bias=True, qk_norm=False)
 _6B = VisionConfig(3200, 45, 25, 12800, 448, 14, "rms_norm", 1e-6, qkv_bias=False, qk_norm=True)
@@ -19,7 +19,7 @@ SIZES = tuple(_DECODERS)
 
 
 def config_of(size: str) -> ModelConfig:
-    """Raises ValueError for a size that is none."""
+    """Configuration of a released size. Raises ValueError for an unknown one."""
     if size not in _DECODERS:
         raise ValueError(f"no such size: {size}; there are {', '.join(SIZES)}, or a checkpoint's folder")
     vision, (hidden, layers, heads, kv_heads, intermediate) = _DECODERS[size]

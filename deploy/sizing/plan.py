@@ -1,4 +1,4 @@
-"""What a load takes. Pure arithmetic on the model's costs, the load, and what the operator says of the machines."""
+"""Pods, GPUs, shards and network that a load takes. Pure arithmetic on costs, load and machines."""
 
 import math
 from dataclasses import dataclass
@@ -10,38 +10,38 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, on average."""
+    """Requests, on average."""
 
     chats_per_second: float
     """Turns, that is: each is one reply."""
     tiles: int
-    """Of all pictures in a turn's conversation."""
+    """Tiles of all images in a turn's conversation."""
     text_tokens: int = 200
     reply_tokens: int = 200
     new_tiles: float = 1.0
-    """Share of the tiles that nobody has seen before."""
+    """Share of the tiles that are new to the stack."""
     cached_prompt: float = 0.0
     """Share of the prompt whose keys and values a replica still has."""
     picture_bytes: int = 500_000
-    """Of one tile, as it is sent: a JPEG has about so much for a tile's worth of picture and its thumbnail."""
+    """Bytes sent for one tile: about those of a JPEG of a tile's size and its thumbnail."""
 
     def __post_init__(self) -> None:
         if self.chats_per_second <= 0:
             raise ValueError("chats per second must be above 0")
         if self.tiles < 0 or self.text_tokens < 1 or self.reply_tokens < 1 or self.picture_bytes < 0:
-            raise ValueError("tiles and picture bytes must be 0 or more, text and reply tokens 1 or more")
+            raise ValueError("tiles and image bytes must be 0 or more, text and reply tokens 1 or more")
         if not 0 <= self.new_tiles <= 1 or not 0 <= self.cached_prompt < 1:
             raise ValueError("shares must be 0 to 1, and of a prompt below 1")
 
 
 @dataclass(frozen=True)
 class Machines:
-    """What the operator has measured, or takes from a data sheet. The defaults are for GPUs of 80 GB."""
+    """Figures that the operator has measured, or takes from a data sheet. The defaults are for GPUs of 80 GB."""
 
     gpu_tflops: float = 400.0
-    """What one GPU sustains on large matrices."""
+    """Rate that one GPU sustains on large matrices."""
     gpu_gigabytes_per_second: float = 2500.0
-    """What one GPU sustains reading its memory."""
+    """Rate that one GPU sustains reading its memory."""
     gpu_gib: float = 80.0
     utilization: float = 0.7
     """How far to load anything; the rest is for bursts and for a replica that is gone."""
@@ -55,7 +55,7 @@ class Machines:
     keep_seconds: float = 3600.0
     """How long an embedding should stay."""
     gateway_chats_per_second: float = 100.0
-    """Of one gateway process."""
+    """Chats a second of one gateway process."""
 
     def __post_init__(self) -> None:
         if min(vars(self).values()) <= 0:
@@ -66,7 +66,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Plan:
-    """What it takes; network in bytes a second."""
+    """Machines that a load takes; network in bytes a second."""
 
     vision_pods: int
     """One GPU each."""

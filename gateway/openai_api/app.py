@@ -14,10 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.admission import Admission
-from gateway.backends import Backends
 from gateway.chat import Chat
-from gateway.deadline import Deadline
 from gateway.openai_api.body import ChatBody, read_body
 from gateway.openai_api.boundary import Endpoint, Handler
 from gateway.openai_api.conversation import chat_requests, public_field
@@ -25,12 +22,15 @@ from gateway.openai_api.exchange import Exchange
 from gateway.openai_api.failures import Failure, HttpRefusal
 from gateway.openai_api.merged import merged
 from gateway.openai_api.replies import Completion, Json, server_sent
+from gateway.replicas.backends import Backends
 from gateway.settings import GatewaySettings
-from gateway.tenants import Tenant, Tenants
-from shared.errors import InternvlError, Unavailable
-from shared.metrics import render_metrics
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1.visual_pb2 import ModelInfo
+from gateway.tenancy.admission import Admission
+from gateway.tenancy.tenants import Tenant, Tenants
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1.visual_pb2 import ModelInfo
+from internvl.errors import InternvlError, Unavailable
+from internvl.transport.deadline import Deadline
+from shared.serving.metrics import render_metrics
 
 _LARGE_BYTES = 256 << 10
 """Below this, reading a body takes less time than handing it to a thread."""

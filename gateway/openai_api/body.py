@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from shared.errors import InvalidRequest
+from internvl.errors import InvalidRequest
 
 MAX_CHOICES = 16
 _INT32 = 2**31 - 1

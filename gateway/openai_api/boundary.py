@@ -1,4 +1,4 @@
-"""What every HTTP request passes through: its ids, errors as answers, one log line. What `shared.rpc` is for gRPC."""
+"""The boundary of every HTTP request: ids, errors as answers, one log line; as `shared.serving.rpc` for gRPC."""
 
 import logging
 import time
@@ -11,10 +11,10 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.openai_api.exchange import ClientGone, Exchange
 from gateway.openai_api.failures import Failure, HttpRefusal
 from gateway.openai_api.replies import server_sent
-from shared.errors import Internal, InternvlError
-from shared.metrics import CALL_SECONDS, CALLS
-from shared.request_context import REQUEST_ID_KEY, enter_request
-from shared.tracing import span
+from internvl.errors import Internal, InternvlError
+from shared.serving.metrics import CALL_SECONDS, CALLS
+from shared.serving.request_context import REQUEST_ID_KEY, enter_request
+from shared.serving.tracing import span
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[None]]

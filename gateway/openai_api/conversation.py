@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from gateway.openai_api.body import ChatBody, ImagePart, ImageUrl, Increment, Message, Part, TextPart, VideoPart
-from shared.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
 
 _DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _MAX_PREFIX_CHARS = 256

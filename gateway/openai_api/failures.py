@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared import errors
+from internvl import errors
 
 _KINDS: tuple[tuple[type[errors.InternvlError], int, str], ...] = (
     (errors.InvalidRequest, 400, "invalid_request_error"),

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import sampling_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import sampling_pb2
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway.settings import GatewaySettings
-from shared.tls import TlsFiles
+from internvl.transport.tls import TlsFiles
 
 log = logging.getLogger(__name__)
 _RENEW_SECONDS = 10.0

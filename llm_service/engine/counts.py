@@ -3,8 +3,8 @@
 import time
 from typing import TypedDict
 
-from llm_service.engine.scheduler import Plan
-from llm_service.engine.sequence import Sequence
+from llm_service.engine.pytorch.scheduler import Plan
+from llm_service.engine.pytorch.sequence import Sequence
 
 
 class SinceStart(TypedDict):

@@ -1,8 +1,15 @@
 """The language model: transformers' decoder on paged attention with fractional positions.
 
-language.py    embeddings in, logits out
-attention.py   the paged key-value cache and attention over it
-projection.py  linear maps, as weights lie best in this device's memory
-rotary.py      positions to rotations, in float32
-loading.py     a checkpoint's language tensors into the decoder
+language    embeddings in, logits out
+layer       one decoder layer, with fused projections
+projection  linear maps, as weights lie best in this device's memory
+quantised   8-bit weights
+rotary      positions to rotations, in float32
+cache       the paged key-value cache
+step        one step's tensors
+options     how the model is loaded and run
+loading     a checkpoint's language tensors into the decoder
+attention   attention over the paged cache
+kernels     kernels of this package for CPUs
+ranks       tensor parallelism over processes
 """

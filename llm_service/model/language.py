@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
-from llm_service.model.attention import AttentionKernel, PagedStep
+from llm_service.model.attention.interface import AttentionKernel, PagedStep
+from llm_service.model.attention.sdpa import SdpaAttention
 from llm_service.model.cache import PagedCache
 from llm_service.model.layer import FUSED_LAYERS, FusedLayer, Layer, Norm, TransformersLayer
 from llm_service.model.projection import Project, project
-from llm_service.model.ranks import Ranks
+from llm_service.model.ranks.ranks import Ranks
 from llm_service.model.rotary import Rotary
-from llm_service.model.sdpa import SdpaAttention
 from llm_service.model.step import StepInput
 
 Fill = Callable[[str], None]

@@ -15,10 +15,10 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from llm_service.model.attention import PagedStep
-from llm_service.model.native import native_for
+from llm_service.model.attention.interface import PagedStep
+from llm_service.model.kernels.native import native_for
 from llm_service.model.projection import Project, Projection, SummedProjection, project
-from llm_service.model.ranks import Ranks
+from llm_service.model.ranks.ranks import Ranks
 
 FUSED_LAYERS = (LlamaDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 """Pre-norm, grouped heads, rotation of whole heads, SwiGLU: layers that FusedLayer computes."""

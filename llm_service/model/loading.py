@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from llm_service.model.attention import PAGED_ATTENTION, AttentionKernel
+from llm_service.model.attention.interface import PAGED_ATTENTION, AttentionKernel
 from llm_service.model.language import LanguageModel
 from llm_service.model.projection import Project
-from llm_service.model.ranks import Cut, Ranks
-from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
-from shared.model_config import ModelConfig
+from llm_service.model.ranks.ranks import Cut, Ranks
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import LANGUAGE_PREFIXES, Checkpoint
 
 Progress = Callable[[int, int], None]
 """Told (bytes loaded, bytes in all)."""

@@ -7,15 +7,15 @@ from typing import Literal
 
 import torch
 
-from llm_service.model.kernels import KernelName, choose_kernel
+from llm_service.model.attention.choose import KernelName, choose_kernel
+from llm_service.model.kernels.native import native_for
+from llm_service.model.kernels.widening import widens
 from llm_service.model.language import LanguageModel
 from llm_service.model.loading import Progress, empty_decoder, load_language_model
-from llm_service.model.native import native_for
 from llm_service.model.quantised import Int8Projection
-from llm_service.model.ranks import Ranks
-from llm_service.model.widening import widens
-from shared.checkpoint import Checkpoint
-from shared.model_config import ModelConfig
+from llm_service.model.ranks.ranks import Ranks
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
 
 log = logging.getLogger(__name__)
 WeightsName = Literal["stored", "int8"]

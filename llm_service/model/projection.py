@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.native import Native, native_for
-from llm_service.model.ranks import Ranks
+from llm_service.model.kernels.native import Native, native_for
+from llm_service.model.ranks.ranks import Ranks
 
 
 class Projection(ABC):

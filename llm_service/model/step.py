@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import safetensors.torch
 import torch
 
-from llm_service.model.attention import PagedContext
+from llm_service.model.attention.interface import PagedContext
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
-from bench.checkpoint import Layout, tensor_shapes, write_checkpoint
-from bench.qwen import IMAGE_TOKEN_ID, STOP_TOKEN_ID, VOCABULARY_SIZE
-from bench.shapes import FAMILY
-from llm_service.model.kernels import choose_kernel
+from bench.checkpoint.qwen import IMAGE_TOKEN_ID, STOP_TOKEN_ID, VOCABULARY_SIZE
+from bench.checkpoint.shapes import FAMILY
+from bench.checkpoint.write import Layout, tensor_shapes, write_checkpoint
+from llm_service.model.attention.choose import choose_kernel
 from llm_service.model.loading import load_language_model
-from shared.checkpoint import Checkpoint
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
 from vision_service.model.loading import load_visual_encoder
 
 PARAMETER_COUNTS = {

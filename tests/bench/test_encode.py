@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.encode import tile_flops
-from bench.shapes import FAMILY
-from shared.checkpoint import Checkpoint
-from shared.model_config import ModelConfig
+from bench.checkpoint.shapes import FAMILY
+from bench.encode.compare import tile_flops
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
 from tests.support.checkpoints import write_random_checkpoint
 from vision_service.model.loading import load_visual_encoder
 

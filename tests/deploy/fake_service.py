@@ -3,11 +3,11 @@
 import asyncio
 import sys
 
-from shared.pb.internvl.llm.v1 import llm_pb2_grpc
-from shared.pb.internvl.vision.v1 import vision_pb2_grpc
-from shared.rpc import Server
-from shared.telemetry import LoadingLog, configure_logging
-from tests.gateway.fakes import FakeLlm, FakeVision, LoopbackSettings
+from internvl.llm.v1 import llm_pb2_grpc
+from internvl.vision.v1 import vision_pb2_grpc
+from shared.serving.rpc import Server
+from shared.serving.telemetry import LoadingLog, configure_logging
+from tests.support.fakes import FakeLlm, FakeVision, LoopbackSettings
 
 
 async def main(name: str) -> None:

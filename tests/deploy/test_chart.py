@@ -17,16 +17,16 @@ import yaml
 from prometheus_client import Metric
 
 from deploy.helm.schema import schema
-from gateway.cli import app
 from gateway.metrics import GatewayCollector
 from gateway.settings import GatewaySettings
+from internvl import errors
+from internvl.cli.main import app
 from llm_service.engine.interface import EngineStatus
 from llm_service.metrics import EngineCollector
 from llm_service.settings import LlmSettings
-from shared import errors
-from shared.metrics import REGISTRY
-from shared.rpc import LIVENESS
-from shared.settings import ServiceSettings
+from shared.serving.metrics import REGISTRY
+from shared.serving.rpc import LIVENESS
+from shared.serving.settings import ServiceSettings
 from vision_service.encoder_status import EncoderStatus
 from vision_service.metrics import EncoderCollector
 from vision_service.settings import VisionSettings
@@ -159,8 +159,10 @@ def all_probes(container: Object) -> list[Object]:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_probes_ask_what_is_there(example: str) -> None:
-    command: Any = typer.main.get_command(app)
-    options = {name for parameter in command.commands["health"].params for name in parameter.opts}
+    group: Any = typer.main.get_command(app)
+    with group.make_context("internvl", [], resilient_parsing=True) as context:
+        command = group.get_command(context, "health")
+    options = {name for parameter in command.params for name in parameter.opts}
     for _, _, container in services(example):
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for probe in all_probes(container):

@@ -12,7 +12,7 @@ import yaml
 
 from gateway.settings import GatewaySettings
 from llm_service.settings import LlmSettings
-from shared.settings import ServiceSettings
+from shared.serving.settings import ServiceSettings
 from vision_service.settings import VisionSettings
 
 ROOT = Path(__file__).parents[2]

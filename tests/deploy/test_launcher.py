@@ -19,8 +19,8 @@ from deploy.local.demo import PICTURE, QUESTIONS, demo
 from deploy.local.launcher import PROGRAMS, Stack, StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.redis_server import server_binary, start_redis
-from gateway.client import ChatClient, ChatSession, Finished
-from shared.redis_store import RedisStore
+from internvl.client import ChatClient, ChatSession, Finished
+from shared.store.redis_store import RedisStore
 
 FAKES = {
     "vision": (sys.executable, "-m", "tests.deploy.fake_service", "vision"),

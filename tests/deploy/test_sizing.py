@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from deploy.sizing.costs import Costs
 from deploy.sizing.family import SIZES, config_of
 from deploy.sizing.plan import Load, Machines, plan
-from gateway.cli import app
+from internvl.cli.main import app
 
 MIB = 1 << 20
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from gateway.client import ChatClient, Event, user
-from gateway.key_file import key_digest
 from gateway.server import SERVICES
-from shared.content import content_digest, media_id
-from shared.errors import (
+from gateway.tenancy.key_file import key_digest
+from internvl.chat.v1 import chat_pb2
+from internvl.client import ChatClient, Event, user
+from internvl.errors import (
     InternvlError,
     KeyMissing,
     KeyUnknown,
@@ -22,10 +22,10 @@ from shared.errors import (
     RequestTooLarge,
     Unauthenticated,
 )
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.status import from_call_error
-from tests.gateway.conftest import gateway_serving
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from internvl.transport.status import from_call_error
+from shared.content import content_digest, media_id
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import gateway_serving
 
 ONE, OTHER, NARROW, SUSPENDED = ("ivl_of_one", "ivl_of_other", "ivl_of_narrow", "ivl_of_suspended")
 LIMITS = {

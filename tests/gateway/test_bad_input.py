@@ -6,12 +6,12 @@ import random
 import grpc
 import pytest
 
-from gateway.client import ChatClient, user
-from shared.errors import Internal, InternvlError, InvalidRequest
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.status import DETAILS_KEY, from_call_error
-from tests.gateway.fakes import FakeLlm
+from internvl.chat.v1 import chat_pb2
+from internvl.client import ChatClient, user
+from internvl.common.v1 import visual_pb2
+from internvl.errors import Internal, InternvlError, InvalidRequest
+from internvl.transport.status import DETAILS_KEY, from_call_error
+from tests.support.fakes import FakeLlm
 from tests.support.fuzz import random_message
 
 METHODS = {

@@ -6,11 +6,23 @@ from contextlib import aclosing
 import grpc
 import pytest
 
-from gateway.client import ChatClient, Delta, Event, Finished, Image, Sampling, Started, Video, Visual, user
-from gateway.conversation import Message
-from gateway.replicas import MAX_ATTEMPTS
-from shared.content import content_digest, content_key, media_id
-from shared.errors import (
+from gateway.replicas.route import MAX_ATTEMPTS
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.client import (
+    ChatClient,
+    Delta,
+    Event,
+    Finished,
+    Image,
+    Sampling,
+    Started,
+    Video,
+    Visual,
+    user,
+)
+from internvl.client.messages import Message
+from internvl.common.v1 import visual_pb2
+from internvl.errors import (
     BackendUnavailable,
     BadOption,
     DeadlineExceeded,
@@ -23,9 +35,8 @@ from shared.errors import (
     PromptTooLong,
     QueueFull,
 )
-from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from shared.pb.internvl.common.v1 import visual_pb2
-from tests.gateway.fakes import FakeLlm, FakeVision
+from shared.content import content_digest, content_key, media_id
+from tests.support.fakes import FakeLlm, FakeVision
 
 PICTURE, OTHER = b"picture", b"other picture"
 PICTURE_ID = media_id("default", content_digest(PICTURE))

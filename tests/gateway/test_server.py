@@ -9,9 +9,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from gateway.client import ChatClient, user
 from gateway.server import SERVICES
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from internvl.client import ChatClient, user
+from tests.support.fakes import FakeLlm, FakeVision, serving
 
 
 async def start(*flags: str, **environment: str) -> asyncio.subprocess.Process:

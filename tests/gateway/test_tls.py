@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.client import ChatClient, TlsFiles, user
-from shared.errors import BackendUnavailable
-from tests.gateway.conftest import gateway_serving
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from internvl.client import ChatClient, TlsFiles, user
+from internvl.errors import BackendUnavailable
 from tests.gateway.test_server import start
 from tests.support.certificates import write_certificate
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import gateway_serving
 
 
 @dataclass
@@ -113,7 +113,7 @@ async def test_health_is_answered_over_tls_to_the_command_line(parties: Parties,
 
 async def health(address: str, *flags: str) -> int | None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli", "health", address, *flags),
+        *(sys.executable, "-m", "internvl.cli.main", "health", address, *flags),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.media import Frames, MediaKind, Medium
+from gateway.media.files import Frames, MediaKind, Medium
 from gateway.translation import Encoded, at_medium, delta, encode_request, encode_video_request, generate_request
-from shared.errors import BadOption, InternvlError, QueueFull
-from shared.pb.internvl.chat.v1 import chat_pb2
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import BadOption, InternvlError, QueueFull
+from internvl.llm.v1 import llm_pb2
 
 PATH = "messages[2].parts[1].image"
 

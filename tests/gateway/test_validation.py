@@ -5,8 +5,8 @@ from google.protobuf import text_format
 
 from gateway.request_limits import RequestLimits
 from gateway.validation import INCREMENTS, check_request
-from shared.errors import BadMessages, BadOption, InvalidRequest
-from shared.pb.internvl.chat.v1 import chat_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.errors import BadMessages, BadOption, InvalidRequest
 
 LIMITS = RequestLimits(message_count=4, part_count=3, media_count=2, inline_media_bytes=100)
 USER = "messages { role: ROLE_USER parts { text: 'hi' } }"

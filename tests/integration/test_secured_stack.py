@@ -21,11 +21,22 @@ from google.rpc import error_details_pb2
 
 from deploy.local.launcher import DEMO_MODEL, PROGRAMS
 from deploy.local.process import Child
-from gateway.client import ChatClient, Finished, Image, Sampling, Started, TlsFiles, Video, Visual, follow, user
-from gateway.conversation import Part
-from gateway.key_file import key_digest
+from gateway.tenancy.key_file import key_digest
+from internvl.client import (
+    ChatClient,
+    Finished,
+    Image,
+    Sampling,
+    Started,
+    TlsFiles,
+    Video,
+    Visual,
+    follow,
+    user,
+)
+from internvl.client.messages import Part
+from internvl.errors import BackendUnavailable, KeyUnknown, MediaExpired
 from shared.content import content_digest, media_id
-from shared.errors import BackendUnavailable, KeyUnknown, MediaExpired
 from tests.support.certificates import write_certificate
 from tests.support.pictures import clip_of
 from tests.support.redis import RedisProcess
@@ -206,7 +217,7 @@ async def test_the_command_line_with_key_and_certificate(secured: Secured) -> No
     question, answer = sample.turns[0]
     pictures = [word for path in sample.pictures for word in ("--image", str(path))]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli", "ask", question, *pictures, "--address", secured.address),
+        *(sys.executable, "-m", "internvl.cli.main", "ask", question, *pictures, "--address", secured.address),
         *("--tls-ca", str(tls.authority), "--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key)),
         env={"INTERNVL_CLI_API_KEY": KEYS["one"]},
         stdout=asyncio.subprocess.PIPE,

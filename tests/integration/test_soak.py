@@ -1,6 +1,7 @@
 """A vision service under load while its Redis restarts, is flushed, full, slow, silent, and answers garbage."""
 
-from bench.soak import PATIENCE_SECONDS, soak
+from bench.soak.readers import PATIENCE_SECONDS
+from bench.soak.run import soak
 
 
 async def test_no_wrong_rows_no_hanging_request_and_no_growth() -> None:

@@ -21,7 +21,8 @@ from PIL import Image as Picture
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.launcher import Stack, StackOptions
-from gateway.client import (
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.client import (
     ChatClient,
     ChatSession,
     Delta,
@@ -35,7 +36,8 @@ from gateway.client import (
     follow,
     user,
 )
-from shared.errors import (
+from internvl.common.v1 import visual_pb2
+from internvl.errors import (
     BadMessages,
     BadOption,
     ImageTooLarge,
@@ -45,11 +47,9 @@ from shared.errors import (
     PromptTooLong,
     VideoUnreadable,
 )
-from shared.pb.internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from shared.pb.internvl.common.v1 import visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.status import DETAILS_KEY
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.transport.status import DETAILS_KEY
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from tests.support.collector import Collector
 from tests.support.fuzz import random_message
 from tests.support.pictures import clip_of
@@ -323,7 +323,9 @@ async def test_the_examples_run(stack: Stack, name: str) -> None:
 
 async def test_the_example_of_a_batch_runs(stack: Stack, tmp_path: Path) -> None:
     questions, target = ROOT / "examples" / "questions.jsonl", tmp_path / "answers.jsonl"
-    code, output = await run("-m", "gateway.cli", "batch", str(questions), str(target), "--address", stack.address)
+    code, output = await run(
+        "-m", "internvl.cli.main", "batch", str(questions), str(target), "--address", stack.address
+    )
     assert code == 0, output
     answers = {answer["id"]: answer["text"] for answer in map(json.loads, target.read_text().splitlines())}
     assert answers == {"digit": "This is the digit 7.", "colour": "It is blue."}

@@ -12,13 +12,13 @@ import grpc
 import pytest
 import torch
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.embeddings import EmbeddingLoader
-from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
-from shared.redis_store import RedisStore
-from shared.value_store import MemoryStore
+from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.store.redis_store import RedisStore
+from shared.store.value_store import MemoryStore
 
 WIDTH, ROWS, TILES = 8, 4, 3
 MANIFEST = Manifest(ROWS, WIDTH, "float32", (TILES,))
@@ -96,7 +96,7 @@ def test_the_check_leaves_all_other_cores_to_the_model() -> None:
     program = (
         "import os, torch\n"
         "from llm_service.embeddings import _to_tensor\n"
-        "from shared.embedding_store import Manifest\n"
+        "from shared.store.embedding_store import Manifest\n"
         "threads = lambda: len(os.listdir('/proc/self/task'))\n"
         "tile = memoryview(bytes(1 << 22))\n"
         "torch.set_num_threads(2)\n"

@@ -20,7 +20,7 @@ from llm_service.prompt import (
     lay_out,
     render,
 )
-from shared.model_config import DEFAULT_SYSTEM_MESSAGE
+from shared.checkpoint.config import DEFAULT_SYSTEM_MESSAGE
 from tests.support import golden
 from tests.support.tokenizer import CONTROL_TOKENS, tokenizer
 

@@ -15,12 +15,12 @@ import pytest_asyncio
 import torch
 
 from deploy.local.process import Child
-from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
-from shared.errors import BadOption, EmbeddingInvalid, EmbeddingNotFound, InternvlError, PromptTooLong
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
-from shared.redis_store import RedisStore
-from shared.status import from_call_error
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import BadOption, EmbeddingInvalid, EmbeddingNotFound, InternvlError, PromptTooLong
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
+from internvl.transport.status import from_call_error
+from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.store.redis_store import RedisStore
 from tests.support.checkpoints import MAX_POSITIONS, TOKENS_PER_TILE, write_random_checkpoint
 from tests.support.redis import RedisProcess
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import BadMessages, BadOption, InvalidRequest
+from internvl.llm.v1 import llm_pb2
 from llm_service.conversation import Auto, Role, Visual
 from llm_service.validation import generation_request
-from shared.errors import BadMessages, BadOption, InvalidRequest
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2
 
 KEY = "a" * 64
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from internvl.errors import PromptTooLong
 from llm_service.conversation import Auto, Increment, Visual
 from llm_service.prompt import Frame, PlacedFrame, Prompt
 from llm_service.window import Fit, Window
-from shared.errors import PromptTooLong
 
 WINDOW = Window(trained=1000, default_max_tokens=100)
 STRETCHED = Window(trained=1000, default_max_tokens=100, stretched=3000)

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ["deploy", "gateway", "llm_service", "shared", "vision_service"]
+CLIENT = ROOT / "clients" / "python" / "internvl"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.pb.generate import differences
+from protos.generate import differences
 
 
 def test_the_committed_stubs_are_fresh() -> None:
-    check = subprocess.run([sys.executable, "-m", "shared.pb.generate", "--check"], capture_output=True, text=True)
+    check = subprocess.run([sys.executable, "-m", "protos.generate", "--check"], capture_output=True, text=True)
     assert check.returncode == 0, check.stdout + check.stderr
 
 
@@ -16,7 +16,7 @@ def test_missing_extra_and_different_stubs_are_named() -> None:
     fresh = {Path("a_pb2.py"): b"1", Path("b_pb2.py"): b"1", Path("c_pb2.py"): b"1"}
     committed = {Path("b_pb2.py"): b"2", Path("c_pb2.py"): b"1", Path("d_pb2.py"): b"1"}
     assert differences(fresh, committed) == [
-        "missing: shared/pb/internvl/a_pb2.py",
-        "different: shared/pb/internvl/b_pb2.py",
-        "extra: shared/pb/internvl/d_pb2.py",
+        "missing: clients/python/internvl/a_pb2.py",
+        "different: clients/python/internvl/b_pb2.py",
+        "extra: clients/python/internvl/d_pb2.py",
     ]

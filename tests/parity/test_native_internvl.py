@@ -16,18 +16,18 @@ from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
 from llm_service.conversation import Increment, Message, Role, Visual
 from llm_service.embeddings import EmbeddingLoader
-from llm_service.engine.engine import TorchEngine
 from llm_service.engine.interface import SamplingParameters
-from llm_service.engine.scheduler import SchedulerLimits
+from llm_service.engine.pytorch.engine import TorchEngine
+from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.generation import Delta, GenerationRequest, Generator
 from llm_service.model.loading import load_language_model
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 from llm_service.prompt import PromptBuilder
 from llm_service.window import Window
-from shared.checkpoint import Checkpoint
-from shared.embedding_store import EmbeddingStore, Manifest, frame_tile
-from shared.model_config import ModelConfig
-from shared.value_store import MemoryStore
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
+from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
+from shared.store.value_store import MemoryStore
 from tests.support.checkpoints import Layout, Style, write_random_checkpoint
 from tests.support.pictures import file_of
 from vision_service.encoder import _raw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import trustme
 
-from shared.tls import TlsFiles
+from internvl.transport.tls import TlsFiles
 
 
 def write_certificate(folder: Path, authority: trustme.CA, name: str = "127.0.0.1") -> TlsFiles:

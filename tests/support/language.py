@@ -8,12 +8,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from llm_service.engine.batch import step_input
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
-from llm_service.engine.sampler import SampledToken, SamplingRow, sample
-from llm_service.engine.scheduler import Chunk
-from llm_service.engine.sequence import Sequence
-from llm_service.model.attention import PAGED_ATTENTION
+from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
+from llm_service.engine.pytorch.scheduler import Chunk
+from llm_service.engine.pytorch.sequence import Sequence
+from llm_service.engine.pytorch.step_input import step_input
+from llm_service.model.attention.interface import PAGED_ATTENTION
 from llm_service.model.language import LanguageModel
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 

@@ -9,32 +9,32 @@ import pytest
 import redis
 import torch
 
-from shared.checkpoint import VISION_PREFIXES, Checkpoint
+from internvl.errors import EmbeddingInvalid, ImageUnreadable, MediaExpired, QueueFull
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import VISION_PREFIXES, Checkpoint
 from shared.content import media_id
-from shared.embedding_store import EmbeddingStore, open_tile
-from shared.errors import EmbeddingInvalid, ImageUnreadable, MediaExpired, QueueFull
-from shared.framing import Codec
-from shared.media_store import MediaStore
-from shared.model_config import ModelConfig
-from shared.redis_store import RedisStore
+from shared.store.embedding_store import EmbeddingStore, open_tile
+from shared.store.framing import Codec
+from shared.store.media_store import MediaStore
+from shared.store.redis_store import RedisStore
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.decoders import ThreadDecoders
 from tests.support.pictures import file_of
 from tests.support.redis import RedisProcess
 from tests.support.waiting import until
 from vision_service.batcher import Batcher
-from vision_service.copies import Copies
+from vision_service.copies.copies import Copies
+from vision_service.copies.memory_copies import MemoryCopies
+from vision_service.copies.replica_flight import ReplicaFlight
+from vision_service.copies.write_behind import WriteBehind
 from vision_service.decoder.job import ImageJob
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
 from vision_service.image import ImageLimits, decode_image
-from vision_service.memory_copies import MemoryCopies
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize
-from vision_service.replica_flight import ReplicaFlight
 from vision_service.tiles import TilingOptions, cut
 from vision_service.video import VideoLimits
-from vision_service.write_behind import WriteBehind
 
 TILING = TilingOptions(4, tile_size=56)
 PICTURE = file_of(130, 60)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shared.errors import ImageTooLarge, ImageUnreadable, InvalidRequest
+from internvl.errors import ImageTooLarge, ImageUnreadable, InvalidRequest
 from tests.support import golden
 from tests.support.pictures import file_of, synthetic
 from vision_service.image import ImageLimits, decode_image

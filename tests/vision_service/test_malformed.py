@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 
-from bench.soak import Replicas
-from shared.pb.internvl.vision.v1 import vision_pb2, vision_pb2_grpc
+from bench.soak.replicas import Replicas
+from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from tests.support import malformed
 from tests.support.pictures import clip_of, file_of
 from tests.support.redis import RedisProcess

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.errors import BadOption, VideoTooLarge, VideoUnreadable
+from internvl.errors import BadOption, VideoTooLarge, VideoUnreadable
 from tests.support import golden
 from tests.support.malformed import clip_of_pictures
 from tests.support.pictures import clip_of, encoded_clip, file_of, frame_number, synthetic

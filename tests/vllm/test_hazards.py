@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 import torch
 
+from internvl.errors import EmbeddingInvalid, QueueFull, Unavailable
 from llm_service.engine.interface import EngineRequest, FinishReason
 from llm_service.engine.vllm.engine import VllmEngine
 from llm_service.positions import VisualSpan
-from shared.errors import EmbeddingInvalid, QueueFull, Unavailable
 from tests.llm_service.engine.conformance import collect, decoder, token_ids, wanted
 from tests.support.language import IMAGE_TOKEN, WIDTH, Picture, Prompt, native_tokens, prompt_of
 from tests.vllm.support import nothing_held, serving

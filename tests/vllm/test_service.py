@@ -14,12 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.launcher import DEMO_MODEL
 from deploy.local.process import Child
+from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.errors import EmbeddingInvalid
+from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from llm_service.server import SERVICE
-from shared.embedding_store import EmbeddingStore
-from shared.errors import EmbeddingInvalid
-from shared.pb.internvl.common.v1 import sampling_pb2, visual_pb2
-from shared.pb.internvl.llm.v1 import llm_pb2, llm_pb2_grpc
-from shared.redis_store import RedisStore
+from shared.store.embedding_store import EmbeddingStore
+from shared.store.redis_store import RedisStore
 from tests.llm_service.test_service import TILES, put, reply
 from tests.support.redis import RedisProcess
 

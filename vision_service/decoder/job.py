@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from shared.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, VideoTooLarge, VideoUnreadable
+from internvl.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, VideoTooLarge, VideoUnreadable
 from vision_service.image import ImageLimits, decode_image
 from vision_service.tiles import TilingOptions, cut
 from vision_service.video import FrameOptions, VideoLimits, sample_frames

@@ -5,7 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from typing import Self
 
-from shared.errors import DecoderStopped, DecodeTimeout, InvalidRequest
+from internvl.errors import DecoderStopped, DecodeTimeout, InvalidRequest
 from vision_service.decoder.job import Job
 from vision_service.decoder.process import Decoded, DecoderDied, DecoderProcess, ProcessLimits
 

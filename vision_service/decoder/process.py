@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from shared.errors import InvalidRequest, error_class
+from internvl.errors import InvalidRequest, error_class
 from vision_service.decoder.job import Job
 from vision_service.tiles import most_tiles
 

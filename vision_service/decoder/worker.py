@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import BinaryIO
 
-from shared.errors import InvalidRequest
+from internvl.errors import InvalidRequest
 from vision_service.decoder.job import Job, job_from_line
 
 READY = b"ready\n"

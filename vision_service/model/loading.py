@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from shared.checkpoint import VISION_PREFIXES, Checkpoint
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import VISION_PREFIXES, Checkpoint
 from vision_service.model.tower import VisualEncoder
 
 Progress = Callable[[int, int], None]

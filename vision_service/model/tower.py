@@ -9,7 +9,7 @@ from torch import nn
 from transformers import InternVLConfig, InternVLVisionConfig, Qwen2Config
 from transformers.models.internvl.modeling_internvl import InternVLMultiModalProjector, InternVLVisionModel
 
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
 
 
 class VisualEncoder(nn.Module):

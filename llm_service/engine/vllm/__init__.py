@@ -1,12 +1,14 @@
-"""vLLM as a second engine. Scheduling, the KV cache, kernels and parallelism are vLLM's own; here is what V2PE adds.
+"""vLLM as the engine. Scheduling, the cache, kernels and parallelism are vLLM's own; these modules add V2PE.
 
-    engine.py      the Engine over vLLM's AsyncLLM
-    options.py     settings -> vLLM's engine arguments, and the configuration vLLM reads
-    request.py     one of our requests -> vLLM's input
-    plugin.py      tells vLLM of the model, in each of its processes
-    model.py       any decoder of vLLM's registry, with our rotation, fed with embeddings
-    positions.py   fractional positions as the integers vLLM carries
-    sampling.py    chooses tokens as the PyTorch engine does, so that either goes on with the other's reply
+engine       the Engine over vLLM's AsyncLLM
+options      settings as vLLM's engine arguments, and the configuration vLLM reads
+request      one of our requests as vLLM's input
+items        multimodal items, as vLLM must see them. Pure
+plugin       registers the model in each of vLLM's processes
+model        any decoder of vLLM's registry, with our rotation, fed with embeddings
+positions    fractional positions as the integers that vLLM carries
+sampling     tokens drawn as the PyTorch engine draws them, so that either resumes the other's replies
+environment  vLLM's environment variables and version, checked before it is imported
 
-Only these modules import vllm, and nobody imports them before vLLM was chosen.
+Only these modules import vllm, and they are imported only after vLLM was chosen.
 """

@@ -22,12 +22,12 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
+from internvl.errors import Draining, PromptTooLong, QueueFull, Unavailable
 from llm_service.engine.interface import Engine, EngineRequest, EngineStatus, GeneratedToken, SamplingParameters
-from llm_service.engine.loading import load_rows
+from llm_service.engine.rows import load_rows
 from llm_service.engine.vllm.items import check_rows
 from llm_service.engine.vllm.options import VllmOptions
 from llm_service.engine.vllm.request import engine_input, generated_tokens, sampling_params
-from shared.errors import Draining, PromptTooLong, QueueFull, Unavailable
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import hashlib
 
 import torch
 
+from internvl.errors import EmbeddingInvalid
 from llm_service.engine.interface import EngineRequest, VisualInput
-from shared.errors import EmbeddingInvalid
 
 
 def cache_salt(request: EngineRequest) -> str:

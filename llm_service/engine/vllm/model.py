@@ -1,7 +1,7 @@
 """A decoder of vLLM's registry that rotates by V2PE's positions and takes visual tokens as embeddings.
 
 Runs in vLLM's worker processes. The vision tower and the projector do not exist here: of the checkpoint only the
-language tensors are read, under the names both layouts have in `shared.checkpoint`.
+language tensors are read, under the names both layouts have in `shared.checkpoint.weights`.
 
 Legend: T tokens of a step, D head dim, E hidden size.
 """
@@ -25,7 +25,7 @@ from vllm.sequence import IntermediateTensors
 from llm_service.engine.vllm.positions import position_rows, split_rows
 from llm_service.model.rotary import Rotary, Rotation
 from llm_service.positions import VisualSpan
-from shared.checkpoint import LANGUAGE_PREFIXES, Checkpoint
+from shared.checkpoint.weights import LANGUAGE_PREFIXES, Checkpoint
 
 
 class V2peRotation(nn.Module):

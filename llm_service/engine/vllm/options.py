@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from llm_service.engine.vllm.plugin import ARCHITECTURE
 from llm_service.engine.vllm.positions import ROW_COUNT
 from llm_service.model.rotary import Rotary
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
 
 SPAN = 4
 """Trained windows that one request's tokens may fill where no limit is named: V2PE saves positions, not tokens."""

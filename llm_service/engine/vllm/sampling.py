@@ -1,4 +1,4 @@
-"""Choosing tokens inside vLLM as `llm_service.engine.sampler` does: a function of (seed, token index) and the logits.
+"""Sampling inside vLLM as in `llm_service.engine.pytorch.sampler`: a function of (seed, token index) and logits.
 
 vLLM's own seeded draws depend on how many were drawn before, so that a reply cut off could not be continued. Here the
 token is chosen first, and the logits then leave vLLM no other choice. Log-probabilities are vLLM's, taken before.
@@ -14,7 +14,7 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from llm_service.engine.interface import SamplingParameters
-from llm_service.engine.sampler import SamplingRow, sample
+from llm_service.engine.pytorch.sampler import SamplingRow, sample
 
 ARGUMENT = "internvl"
 """Under this name a request carries {parameters, prompt_count, visual_ranges}; one without is greedy, left to vLLM."""

@@ -6,8 +6,8 @@ import httpx
 import openai
 import pytest
 
-from tests.gateway.conftest import Served, gateway_settings, gateway_with
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import Served, gateway_settings, gateway_with
 
 MODEL = "InternVL3-test"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from tests.gateway.fakes import FakeVision
 from tests.gateway.openai_api.conftest import MODEL
+from tests.support.fakes import FakeVision
 
 CHAT = "/v1/chat/completions"
 SCALARS: tuple[Any, ...] = (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.openai_api.body import read_body
-from shared.errors import InvalidRequest
+from internvl.errors import InvalidRequest
 
 LEAST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 

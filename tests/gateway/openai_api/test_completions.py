@@ -9,10 +9,10 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from shared.errors import BadOption, DeadlineExceeded, EmbeddingInvalid, QueueFull
-from shared.pb.internvl.common.v1 import visual_pb2
-from tests.gateway.fakes import FakeLlm, FakeVision
+from internvl.common.v1 import visual_pb2
+from internvl.errors import BadOption, DeadlineExceeded, EmbeddingInvalid, QueueFull
 from tests.gateway.openai_api.conftest import MODEL
+from tests.support.fakes import FakeLlm, FakeVision
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 

@@ -7,8 +7,8 @@ import pytest
 
 from gateway.openai_api.body import ChatBody
 from gateway.openai_api.conversation import chat_requests, public_field
-from shared.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
-from shared.pb.internvl.chat.v1 import chat_pb2
+from internvl.chat.v1 import chat_pb2
+from internvl.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
 
 
 def body(*parts: dict[str, Any], **more: Any) -> ChatBody:

@@ -10,11 +10,11 @@ import httpx
 import pytest
 import trustme
 
-from gateway.key_file import key_digest
-from tests.gateway.conftest import Served, gateway_settings, gateway_with
-from tests.gateway.fakes import FakeLlm, FakeVision, serving
+from gateway.tenancy.key_file import key_digest
 from tests.gateway.openai_api.conftest import MODEL
 from tests.support.certificates import write_certificate
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import Served, gateway_settings, gateway_with
 
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 CHAT = "/v1/chat/completions"

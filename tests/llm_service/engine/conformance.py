@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
 from llm_service.engine.interface import (
     Engine,
     EngineRequest,
@@ -24,7 +25,6 @@ from llm_service.engine.interface import (
     VisualInput,
 )
 from llm_service.positions import INCREMENTS, VisualSpan
-from shared.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
 from tests.support.checkpoints import Layout, write_random_checkpoint
 from tests.support.language import Prompt, TinyDecoder, native_samples, native_tokens, prompt_of, tiny_decoder
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from llm_service.model.attention import PAGED_ATTENTION, PagedContext, PagedStep
+from llm_service.model.attention.interface import PAGED_ATTENTION, PagedContext, PagedStep
+from llm_service.model.attention.sdpa import SdpaAttention
 from llm_service.model.cache import PagedCache
 from llm_service.model.language import DecoderUnsupported, LanguageModel
 from llm_service.model.layer import FUSED_LAYERS, FusedLayer, TransformersLayer
 from llm_service.model.rotary import Rotary
-from llm_service.model.sdpa import SdpaAttention
 
 SHAPE = {
     "vocab_size": 64, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 1,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.native import Native, compile_native, native_for
+from llm_service.model.kernels.native import Native, compile_native, native_for
 from llm_service.model.projection import (
     DenseProjection,
     NativeProjection,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from llm_service.model.options import LoadedModel, ModelOptions
 from llm_service.model.quantised import Int8Projection
-from llm_service.model.ranks import Ranks
+from llm_service.model.ranks.ranks import Ranks
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.language import prompt_logits, prompt_of
 

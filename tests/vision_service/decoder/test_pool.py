@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from shared.errors import (
+from internvl.errors import (
     BadOption,
     DecoderStopped,
     DecodeTimeout,

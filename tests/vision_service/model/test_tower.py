@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.checkpoint import Checkpoint
-from shared.model_config import ModelConfig
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
 from tests.support.checkpoints import TILE_SIZE, Style, write_random_checkpoint
 from vision_service.model.loading import load_visual_encoder
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from internvl.errors import EmbeddingInvalid
 from llm_service.engine.interface import EngineRequest, VisualInput
 from llm_service.engine.vllm.items import cache_salt, check_rows, identifier
 from llm_service.positions import VisualSpan
-from shared.errors import EmbeddingInvalid
 from tests.support.language import prompt_of
 
 

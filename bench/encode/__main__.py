@@ -1,0 +1,5 @@
+"""`python -m bench.encode`."""
+
+from bench.encode.compare import main
+
+main()

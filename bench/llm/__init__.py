@@ -1,0 +1,8 @@
+"""The language model beside transformers and vLLM: `python -m bench.llm`.
+
+compare       runs the engines in turn and prints the table
+language      workload and figures of one engine
+ours          this repository's engines
+transformers  transformers' own generation
+vllm          vLLM by itself
+"""

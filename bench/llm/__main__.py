@@ -1,0 +1,5 @@
+"""`python -m bench.llm`."""
+
+from bench.llm.compare import main
+
+main()

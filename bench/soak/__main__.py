@@ -1,0 +1,5 @@
+"""`python -m bench.soak`."""
+
+from bench.soak.run import main
+
+main()

@@ -1,0 +1,121 @@
+"""What a client hears: one Started, any number of Delta, one Finished."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import sampling_pb2
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture or clip as the server knows it."""
+
+    id: str
+    tile_count: int
+    token_count: int
+    embedding_cached: bool
+
+
+@dataclass(frozen=True)
+class Started:
+    """All media are encoded, generation begins."""
+
+    response_id: str
+    model: str
+    media: tuple[Media, ...]
+
+    @classmethod
+    def from_pb(cls, event: chat_pb2.Started) -> Self:
+        media = [Media(each.id, each.tile_count, each.token_count, each.embedding_cached) for each in event.media]
+        return cls(event.response_id, event.model, tuple(media))
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log-probability of one token, with the likeliest tokens in its place."""
+
+    token_id: int
+    token: bytes
+    logprob: float
+    alternatives: tuple["TokenLogprob", ...]
+
+    @classmethod
+    def from_pb(cls, entry: sampling_pb2.TokenLogprob) -> "TokenLogprob":
+        return cls(entry.token_id, entry.token, entry.logprob, tuple(map(cls.from_pb, entry.alternatives)))
+
+
+@dataclass(frozen=True)
+class Delta:
+    """More of the reply."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @classmethod
+    def from_pb(cls, event: chat_pb2.Delta) -> Self:
+        return cls(event.text, tuple(map(TokenLogprob.from_pb, event.logprobs)))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of one request."""
+
+    prompt_token_count: int
+    cached_token_count: int
+    visual_token_count: int
+    completion_token_count: int
+    position_increments: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds since the request reached the gateway."""
+
+    encode_seconds: float
+    first_token_seconds: float
+    total_seconds: float
+    queue_seconds: float = 0.0
+    """How much of it the prompt waited for its first step in the LLM service."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The reply is complete."""
+
+    reason: FinishReason
+    usage: Usage
+    timing: Timing
+
+    @classmethod
+    def from_pb(cls, event: chat_pb2.Finished) -> Self:
+        usage, timing = event.usage, event.timing
+        return cls(
+            "length" if event.reason == sampling_pb2.FINISH_REASON_LENGTH else "stop",
+            Usage(
+                prompt_token_count=usage.prompt_token_count,
+                cached_token_count=usage.cached_token_count,
+                visual_token_count=usage.visual_token_count,
+                completion_token_count=usage.completion_token_count,
+                position_increments=tuple(usage.position_increments),
+            ),
+            Timing(timing.encode_seconds, timing.first_token_seconds, timing.total_seconds, timing.queue_seconds),
+        )
+
+
+Event = Started | Delta | Finished
+
+
+def event_of(response: chat_pb2.ChatResponse) -> Event | None:
+    """The event, or None for one that this version does not know."""
+    match response.WhichOneof("event"):
+        case "started":
+            return Started.from_pb(response.started)
+        case "delta":
+            return Delta.from_pb(response.delta)
+        case "finished":
+            return Finished.from_pb(response.finished)
+        case _:
+            return None

@@ -1,0 +1,147 @@
+"""What a client says: messages, pictures, clips and options, and their translation to protobuf."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import sampling_pb2, visual_pb2
+
+Role = Literal["system", "user", "assistant"]
+PositionIncrement = float | Literal["auto"]
+
+_ROLES: dict[Role, visual_pb2.Role.ValueType] = {
+    "system": visual_pb2.ROLE_SYSTEM,
+    "user": visual_pb2.ROLE_USER,
+    "assistant": visual_pb2.ROLE_ASSISTANT,
+}
+
+
+@dataclass(frozen=True)
+class Visual:
+    """How pictures become visual tokens and positions; None = the server's default."""
+
+    max_tile_count: int | None = None
+    position_increment: PositionIncrement | None = None
+    """One of 1, 1/2, ... 1/256, or "auto": the largest with which everything fits the trained window."""
+
+    def to_pb(self) -> visual_pb2.VisualOptions:
+        options = visual_pb2.VisualOptions(max_tile_count=self.max_tile_count)
+        if self.position_increment == "auto":
+            options.auto_increment.SetInParent()
+        elif self.position_increment is not None:
+            options.position_increment = self.position_increment
+        return options
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen; None = the server's default. Ranges are documented in sampling.proto."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    top_logprob_count: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def to_pb(self) -> sampling_pb2.SamplingOptions:
+        return sampling_pb2.SamplingOptions(**{each.name: getattr(self, each.name) for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A file, as its bytes or as an id the server gave: exactly one of the two."""
+
+    data: bytes | None = None
+    id: str | None = None
+    visual: Visual | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.id is None):
+            raise ValueError("a picture or clip is given either by its bytes or by an id")
+
+    @cached_property
+    def digest(self) -> bytes | None:
+        """SHA-256 of the bytes, if they are here."""
+        return None if self.data is None else hashlib.sha256(self.data).digest()
+
+
+@dataclass(frozen=True)
+class Image(Medium):
+    """A picture: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
+
+    def to_pb(self) -> chat_pb2.Part:
+        visual = self.visual.to_pb() if self.visual else None
+        if self.data is not None:
+            return chat_pb2.Part(image=chat_pb2.Image(data=self.data, visual=visual))
+        return chat_pb2.Part(image=chat_pb2.Image(id=self.id or "", visual=visual))
+
+
+@dataclass(frozen=True)
+class Video(Medium):
+    """A clip, of which some frames are shown to the model."""
+
+    frame_count: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+    def to_pb(self) -> chat_pb2.Part:
+        visual = self.visual.to_pb() if self.visual else None
+        frames = visual_pb2.VideoOptions(
+            frame_count=self.frame_count, start_seconds=self.start_seconds, end_seconds=self.end_seconds
+        )
+        if self.data is not None:
+            return chat_pb2.Part(video=chat_pb2.Video(data=self.data, visual=visual, frames=frames))
+        return chat_pb2.Part(video=chat_pb2.Video(id=self.id or "", visual=visual, frames=frames))
+
+
+Part = str | Image | Video
+Piece = Part | bytes | Path
+"""As people write it: a string is text; bytes and paths are pictures."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: text, pictures and clips in reading order."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def media(self) -> list[Image | Video]:
+        return [part for part in self.parts if not isinstance(part, str)]
+
+    def to_pb(self) -> chat_pb2.Message:
+        parts = [chat_pb2.Part(text=part) if isinstance(part, str) else part.to_pb() for part in self.parts]
+        return chat_pb2.Message(role=_ROLES[self.role], parts=parts)
+
+
+def user(*parts: Piece) -> Message:
+    """What the user says. A string is text; bytes and paths are pictures."""
+    return Message("user", tuple(_part(part) for part in parts))
+
+
+def chat_request(messages: Sequence[Message], sampling: Sampling, visual: Visual) -> chat_pb2.ChatRequest:
+    """The request that asks for an answer to the last message."""
+    return chat_pb2.ChatRequest(
+        messages=[message.to_pb() for message in messages], sampling=sampling.to_pb(), visual=visual.to_pb()
+    )
+
+
+def _part(part: Piece) -> Part:
+    match part:
+        case bytes():
+            return Image(part)
+        case Path():
+            return Image(part.read_bytes())
+        case _:
+            return part

@@ -1,0 +1,148 @@
+"""A conversation with a gateway, kept by the client: history, media ids, and what is asked again."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from internvl.client.chat_client import ChatClient, UploadProgress
+from internvl.client.events import Delta, Event, Finished, Media, Started
+from internvl.client.messages import Image, Message, Part, Piece, Sampling, Visual, user
+from internvl.client.resend import Seen
+from internvl.errors import BackendUnavailable, MediaExpired
+from internvl.transport.deadline import Deadline
+from internvl.transport.pauses import pause_seconds
+
+INLINE_BYTES = 4 << 20
+"""A session uploads files that are larger, and refers to them by id."""
+RESENDS = 6
+"""How often a session asks again when the gateway is gone and nothing new came meanwhile."""
+
+
+class ChatSession:
+    """A conversation: keeps its history, and sends every file once.
+
+    A turn that fails or is stopped leaves the history as it was. Files that the server no longer has are sent again,
+    and so is a turn whose gateway goes: an address may name several (`ipv4:10.0.0.1:50050,10.0.0.2:50050`, a DNS name).
+    """
+
+    def __init__(
+        self,
+        client: ChatClient,
+        *,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        visual: Visual | None = None,
+        on_upload: UploadProgress | None = None,
+    ) -> None:
+        self._client = client
+        self._sampling = sampling
+        self.visual = visual
+        """How pictures are shown from the next turn on."""
+        self._on_upload = on_upload
+        self._history = [Message("system", (system,))] if system is not None else []
+        self._ids: dict[bytes, str] = {}
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The history, with the bytes of every file."""
+        return tuple(self._history)
+
+    async def ask(
+        self,
+        *parts: Piece,
+        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
+    ) -> AsyncGenerator[Event, None]:
+        """One turn. A string is text; bytes and paths are pictures."""
+        question = user(*parts)
+        reply = ""
+        async with aclosing(self._answer([*self._history, question], timeout)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    reply += event.text
+                elif isinstance(event, Finished):
+                    self._history += [question, Message("assistant", (reply,))]
+                yield event
+
+    async def _answer(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
+        """Asks again when files are gone, and when the gateway is: the reader has every event once."""
+        deadline, sampling = Deadline.after(seconds), _repeatable(self._sampling or Sampling())
+        seen, attempt = Seen(), 0
+        while True:
+            may_resend = bool(self._ids)
+            seen.begin()
+            try:
+                async with aclosing(self._events(messages, sampling, deadline.remaining())) as events:
+                    async for event in events:
+                        if (news := seen.news(event)) is not None:
+                            attempt = 0
+                            yield news
+                return
+            except MediaExpired:
+                if not may_resend:
+                    raise
+                self._ids.clear()
+            except BackendUnavailable:
+                attempt += 1
+                if attempt > RESENDS:
+                    raise
+                await asyncio.sleep(pause_seconds(attempt))
+
+    async def _events(
+        self, messages: Sequence[Message], sampling: Sampling, seconds: float | None
+    ) -> AsyncGenerator[Event, None]:
+        deadline = Deadline.after(seconds)
+        sendable = [await self._sendable(message, deadline) for message in messages]
+        reply = self._client.chat(sendable, sampling=sampling, visual=self.visual, timeout=deadline.remaining())
+        async with aclosing(reply) as events:
+            async for event in events:
+                if isinstance(event, Started):
+                    self._learn(messages, event.media)
+                yield event
+
+    async def _sendable(self, message: Message, deadline: Deadline) -> Message:
+        return replace(message, parts=tuple([await self._sendable_part(part, deadline) for part in message.parts]))
+
+    async def _sendable_part(self, part: Part, deadline: Deadline) -> Part:
+        if isinstance(part, str) or part.digest is None or part.data is None:
+            return part
+        if part.digest not in self._ids:
+            if len(part.data) <= INLINE_BYTES:
+                return part
+            self._ids[part.digest] = await self._client.upload(
+                part.data,
+                "image" if isinstance(part, Image) else "video",
+                timeout=deadline.remaining(),
+                on_progress=self._on_upload,
+            )
+        return replace(part, data=None, id=self._ids[part.digest])
+
+    def _learn(self, messages: Sequence[Message], media: Sequence[Media]) -> None:
+        parts = [part for message in messages for part in message.media]
+        for part, known in zip(parts, media, strict=True):
+            if part.digest is not None:
+                self._ids[part.digest] = known.id
+
+
+async def follow(events: AsyncGenerator[Event, None], on_text: Callable[[str], object]) -> tuple[Started, Finished]:
+    """Hands on the text of a reply as it comes; returns how it began and ended."""
+    started: Started | None = None
+    finished: Finished | None = None
+    async with aclosing(events):
+        async for event in events:
+            match event:
+                case Started():
+                    started = event
+                case Delta():
+                    on_text(event.text)
+                case Finished():
+                    finished = event
+    assert started is not None, "a reply begins with Started"
+    assert finished is not None, "a reply ends with Finished"
+    return started, finished
+
+
+def _repeatable(sampling: Sampling) -> Sampling:
+    """The same with a seed, so that asking again gives the same reply."""
+    return sampling if sampling.seed is not None else replace(sampling, seed=secrets.randbits(63))

@@ -1,0 +1,9 @@
+"""How a call travels: shared by the client and the services.
+
+channel    channels and their limits
+tls        certificates of one side, from PEM files
+status     errors as google.rpc.Status, and back
+deadline   the moment a request must be done by
+pauses     pauses before retries
+chunks     a file as a stream of chunks, and back
+"""

@@ -1,0 +1,6 @@
+"""Commands that the services add to `internvl`, by the entry-point group `internvl.commands`.
+
+up    everything on this machine
+key   API keys of the gateway
+plan  what a load takes
+"""

@@ -1,0 +1,109 @@
+"""From which addresses pictures and clips may be fetched. Pure: decides, and asks nobody.
+
+    images.example.com            https, port 443
+    images.example.com:8443       https, that port
+    *.example.com                 every name below it, not itself
+    http://store.internal:9000    http as well
+
+An address is read once, by one pattern that knows nothing but names, ports and paths, and what it found is what is
+connected to. A guard that reads an address with one parser and fetches it with another is how attackers come in.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from internvl.errors import UriNotAllowed
+
+_NAME = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_ENTRY = re.compile(rf"(?P<scheme>https?://)?(?P<name>(?:\*\.)?{_NAME})(?::(?P<port>[0-9]{{1,5}}))?")
+_ADDRESS = re.compile(
+    rf"(?P<scheme>https?)://(?P<name>{_NAME})(?::(?P<port>[0-9]{{1,5}}))?(?P<target>/[!-\"$-\[\]-~]*)?(?:#[!-~]*)?",
+    re.IGNORECASE,
+)
+_MAX_CHARS = 4096
+_PORTS = {"https": 443, "http": 80}
+
+
+@dataclass(frozen=True)
+class MediaAddress:
+    """What to connect to, and what to ask for there."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    """Path and query."""
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.host}:{self.port}{self.target}"
+
+
+@dataclass(frozen=True)
+class _Host:
+    name: str
+    port: int
+    allows_http: bool
+
+    def fits(self, address: MediaAddress) -> bool:
+        if address.scheme == "http" and not self.allows_http:
+            return False
+        if address.port != self.port:
+            return False
+        if self.name.startswith("*."):
+            return address.host.endswith(self.name[1:])
+        return address.host == self.name
+
+
+class MediaHosts:
+    """The operator's list."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        """Raises ValueError that names the entry that is none."""
+        self._hosts = tuple(_host(entry) for entry in entries)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From entries separated by commas. Raises ValueError."""
+        return cls(entry for part in text.split(",") if (entry := part.strip()))
+
+    def admit(self, uri: str) -> MediaAddress:
+        """Where `uri` leads, if it may be fetched. Raises UriNotAllowed."""
+        found = _ADDRESS.fullmatch(uri) if len(uri) <= _MAX_CHARS else None
+        if found is None:
+            raise UriNotAllowed("not an http or https address of a name, with a path of ASCII characters")
+        scheme = found["scheme"].lower()
+        address = MediaAddress(
+            scheme, found["name"].lower(), int(found["port"] or _PORTS[scheme]), found["target"] or "/"
+        )
+        if not any(host.fits(address) for host in self._hosts):
+            raise UriNotAllowed("the operator does not allow fetching from there: send the bytes")
+        return address
+
+
+def is_public(ip: str) -> bool:
+    """Whether an IP address is one of the internet: not this machine's, this network's or a cloud's own."""
+    address = ipaddress.ip_address(ip)
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or _nat64(address)
+        if inner is not None:
+            address = inner
+    return address.is_global and not address.is_multicast
+
+
+def _nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The address behind 64:ff9b::/96, which a network may translate."""
+    if address in ipaddress.IPv6Network("64:ff9b::/96"):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
+
+
+def _host(entry: str) -> _Host:
+    found = _ENTRY.fullmatch(entry.lower())
+    if found is None:
+        raise ValueError(f"not a host to fetch media from: {entry!r}")
+    allows_http = found["scheme"] == "http://"
+    port = int(found["port"] or (80 if allows_http else 443))
+    return _Host(found["name"], port, allows_http)

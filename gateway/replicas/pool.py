@@ -1,0 +1,133 @@
+"""All replicas of one service: found, checked and chosen.
+
+Every replica has its own channel, and its own watch that asks for its health and its model. Ejection fails open: if
+every replica is ejected, all stay eligible.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic
+
+from gateway.replicas.discovery import Discovery
+from gateway.replicas.pairing import Identity, identity
+from gateway.replicas.rendezvous import LOAD_FACTOR, choose
+from gateway.replicas.replica import Replica, Stub
+from gateway.replicas.retry_budget import RetryBudget
+from internvl.common.v1.visual_pb2 import ModelInfo
+from internvl.errors import BackendUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Replicas(Generic[Stub]):
+    """All replicas of a service."""
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        connect: Callable[[str], Replica[Stub]],
+        ask: Callable[[Stub], Awaitable[ModelInfo]],
+        budget: RetryBudget,
+        *,
+        load_factor: float = LOAD_FACTOR,
+    ) -> None:
+        self._discovery = discovery
+        self._connect = connect
+        self._ask = ask
+        self.budget = budget
+        self._load_factor = load_factor
+        self._replicas: dict[str, Replica[Stub]] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.identity: Identity | None = None
+        """What a replica must serve to be chosen; None: nothing is settled yet."""
+
+    @property
+    def all(self) -> list[Replica[Stub]]:
+        return list(self._replicas.values())
+
+    @property
+    def usable_count(self) -> int:
+        """Those that a request may be sent to without doubt."""
+        return sum(self._fits(replica) and replica.health.is_usable for replica in self.all)
+
+    @property
+    def infos(self) -> dict[str, ModelInfo]:
+        """What those that are there serve, by address."""
+        return {replica.address: replica.health.info for replica in self.all if replica.health.info is not None}
+
+    @property
+    def were_checked(self) -> bool:
+        """Whether there are any and each was asked at least once."""
+        return bool(self._replicas) and all(replica.health.was_checked for replica in self.all)
+
+    async def watch(self, changed: Callable[[], None], *, check_seconds: float, resolve_seconds: float) -> None:
+        """Keeps the set and its health up to date; tells `changed` about both. Runs until cancelled."""
+        try:
+            while True:
+                self._update(await self._discovery.addresses(), changed, check_seconds)
+                await asyncio.sleep(3600.0 if self._discovery.is_fixed else resolve_seconds * random.uniform(0.8, 1.2))
+        finally:
+            for task in self._watches.values():
+                task.cancel()
+            await asyncio.gather(*self._watches.values(), return_exceptions=True)
+            self._watches.clear()
+
+    async def close(self) -> None:
+        """Ends all calls."""
+        for task in self._retiring:
+            task.cancel()
+        for replica in self.all:
+            await replica.close()
+
+    def choose(self, key: bytes, avoided: set[str]) -> Replica[Stub]:
+        """The best there is: usable and not avoided, else not avoided, else any. Raises BackendUnavailable."""
+        fitting = [replica for replica in self.all if self._fits(replica)]
+        present = [replica for replica in fitting if replica.health.info is not None]
+        usable = [replica for replica in present if replica.health.is_usable]
+        tiers: Iterable[list[Replica[Stub]]] = (
+            [replica for replica in usable if replica.address not in avoided],
+            [replica for replica in present if replica.address not in avoided],
+            usable,
+            present,
+            fitting,
+        )
+        candidates = next(filter(None, tiers), None)
+        if candidates is None:
+            raise BackendUnavailable("no replica of the service is there")
+        loads = {replica.address: replica.in_flight for replica in candidates}
+        return self._replicas[choose(key, loads, load_factor=self._load_factor)]
+
+    def has_other(self, avoided: set[str]) -> bool:
+        """Whether a replica that is there was not tried yet."""
+        return any(
+            replica.health.info is not None and self._fits(replica) and replica.address not in avoided
+            for replica in self.all
+        )
+
+    def _fits(self, replica: Replica[Stub]) -> bool:
+        info = replica.health.info or replica.health.last_info
+        return info is not None and (self.identity is None or identity(info) == self.identity)
+
+    def _update(self, addresses: Iterable[str], changed: Callable[[], None], check_seconds: float) -> None:
+        wanted = set(addresses)
+        for address in self._replicas.keys() - wanted:
+            log.info("a replica is gone", extra={"address": address})
+            self._watches.pop(address).cancel()
+            retiring = asyncio.create_task(self._replicas.pop(address).retire())
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            changed()
+        for address in sorted(wanted - self._replicas.keys()):
+            replica = self._replicas[address] = self._connect(address)
+            self._watches[address] = asyncio.create_task(self._watch(replica, changed, check_seconds))
+
+    async def _watch(self, replica: Replica[Stub], changed: Callable[[], None], check_seconds: float) -> None:
+        while True:
+            before = (replica.health.info, replica.health.was_checked)
+            await replica.check(self._ask)
+            if before != (replica.health.info, replica.health.was_checked):
+                changed()
+            await replica.wait(check_seconds)

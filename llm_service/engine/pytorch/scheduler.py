@@ -1,0 +1,222 @@
+"""Who runs in the next step, and how many of their tokens. Pure: decides, allocates pages, and runs nothing.
+
+    loading   admitted to the queue, its prefix pages held, embeddings on their way
+    waiting   ready to run, not yet started; tenants take turns
+    running   some of it is computed
+
+Each step, every sequence that decodes gets its one token first; what is left of the token budget goes to prefill, in
+chunks, in order of arrival, and then to those that wait. Decoding therefore never waits for a long prompt. When pages
+run out the latest arrival is preempted: it gives up its pages and starts again later (`Plan.preempted`).
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from internvl.errors import PromptTooLong, QueueFull
+from llm_service.engine.pytorch.pages import PageAllocator
+from llm_service.engine.pytorch.sequence import Sequence, pages_for
+
+
+@dataclass(frozen=True)
+class SchedulerLimits:
+    """Bounds of one engine."""
+
+    tokens_per_step: int
+    """Most tokens of one step; also the largest prefill chunk."""
+    max_running: int
+    """Most sequences in one step."""
+    max_waiting: int
+    """Most sequences that have not started; beyond that, QueueFull."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_running <= self.tokens_per_step:
+            raise ValueError(f"max_running must be 1..tokens_per_step = {self.tokens_per_step}, got {self.max_running}")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens [computed_count, computed_count + token_count) of a sequence."""
+
+    sequence: Sequence
+    token_count: int
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether its last token is the last one known, so that the next is to be sampled."""
+        return self.token_count == self.sequence.remaining_count
+
+
+@dataclass
+class Plan:
+    """One step."""
+
+    chunks: list[Chunk] = field(default_factory=list)
+    preempted: list[Sequence] = field(default_factory=list)
+
+
+class Scheduler:
+    """Keeps the queues and the pages. Not thread-safe: the engine holds a lock around it."""
+
+    def __init__(self, pages: PageAllocator, page_size: int, limits: SchedulerLimits) -> None:
+        self.pages = pages
+        self._page_size = page_size
+        self._limits = limits
+        self._loading: set[Sequence] = set()
+        self._waiting: OrderedDict[str, deque[Sequence]] = OrderedDict()
+        self._running: list[Sequence] = []
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._loading) + sum(len(queue) for queue in self._waiting.values())
+
+    @property
+    def waiting_token_count(self) -> int:
+        waiting = [*self._loading, *(sequence for queue in self._waiting.values() for sequence in queue)]
+        return sum(sequence.remaining_count for sequence in waiting)
+
+    @property
+    def running_count(self) -> int:
+        return len(self._running)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._running) or bool(self._waiting)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues a sequence and takes over the cached pages it begins with, up to its last token but one.
+
+        Its `computed_count` then says which embeddings it needs; call `ready` when they are there. A preempted sequence
+        is never refused. Raises PromptTooLong for one that could never run, QueueFull when too many wait.
+        """
+        is_new = not sequence.was_preempted
+        if is_new and sequence.worst_page_count > self.pages.page_count:
+            capacity = self.pages.page_count * self._page_size
+            raise PromptTooLong(
+                f"prompt and max_tokens need {sequence.worst_page_count * self._page_size} cached tokens, "
+                f"this replica holds {capacity}"
+            )
+        if is_new and self.waiting_count >= self._limits.max_waiting:
+            raise QueueFull(f"{self.waiting_count} requests wait already", retry_after_seconds=1.0)
+        reusable = (len(sequence.token_ids) - 1) // self._page_size
+        sequence.pages = self.pages.take_over(sequence.hash_full_pages()[:reusable])
+        sequence.computed_count = len(sequence.pages) * self._page_size
+        if is_new:
+            sequence.cached_token_count = min(sequence.computed_count, sequence.prompt_count)
+        self._loading.add(sequence)
+
+    def ready(self, sequence: Sequence) -> None:
+        """The embeddings of a sequence are there: it may start."""
+        self._loading.remove(sequence)
+        queue = self._waiting.setdefault(sequence.request.tenant, deque())
+        if sequence.was_preempted:
+            queue.appendleft(sequence)
+        else:
+            queue.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Takes a sequence out, wherever it is, and releases its pages. Not while a step runs it."""
+        self._loading.discard(sequence)
+        queue = self._waiting.get(sequence.request.tenant)
+        if queue is not None and sequence in queue:
+            queue.remove(sequence)
+            if not queue:
+                del self._waiting[sequence.request.tenant]
+        if sequence in self._running:
+            self._running.remove(sequence)
+        self.pages.release(sequence.pages)
+        sequence.pages = []
+        sequence.computed_count = 0
+
+    def plan(self) -> Plan:
+        """The next step. Its chunks' pages are allocated; call `complete` for each when it has run."""
+        plan = Plan()
+        budget = self._limits.tokens_per_step
+        decoding = [sequence for sequence in self._running if sequence.remaining_count == 1]
+        prefilling = [sequence for sequence in self._running if sequence.remaining_count > 1]
+        for sequence in decoding + prefilling:
+            budget -= self._add_chunk(plan, sequence, budget, may_preempt=True)
+        while budget > 0 and len(self._running) < self._limits.max_running and not plan.preempted:
+            candidate = self._next_waiting()
+            if candidate is None:
+                break
+            used = self._add_chunk(plan, candidate, budget, may_preempt=False)
+            if used == 0:
+                break
+            budget -= used
+            self._start(candidate)
+        return plan
+
+    def complete(self, chunk: Chunk) -> None:
+        """The chunk's tokens are in the cache: names the pages they filled."""
+        sequence = chunk.sequence
+        full_before = sequence.computed_count // self._page_size
+        sequence.computed_count += chunk.token_count
+        hashes = sequence.hash_full_pages()
+        for index in range(full_before, sequence.computed_count // self._page_size):
+            self.pages.name(sequence.pages[index], hashes[index])
+
+    def check(self) -> None:
+        """Raises AssertionError unless pages and sequences agree."""
+        self.pages.check()
+        if self.is_idle:
+            self.check_idle()
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is served or waits."""
+        return not (self._running or self._waiting or self._loading)
+
+    def check_idle(self) -> None:
+        """Raises AssertionError if nobody is served and pages are held. Costs nothing, so it runs in service too."""
+        assert self.pages.held_count == 0, f"{self.pages.held_count} pages leaked"
+
+    def _add_chunk(self, plan: Plan, sequence: Sequence, budget: int, *, may_preempt: bool) -> int:
+        """Adds as many tokens of the sequence as budget and pages allow; returns how many."""
+        if sequence in plan.preempted:
+            return 0
+        wanted = min(sequence.remaining_count, budget)
+        if wanted < 1:
+            return 0
+        missing = pages_for(sequence.computed_count + wanted, self._page_size) - len(sequence.pages)
+        while self.pages.available_count < missing:
+            victim = self._victim(sequence, may_preempt=may_preempt)
+            if victim is None:
+                return 0
+            self._preempt(plan, victim)
+            if victim is sequence:
+                return 0
+        for _ in range(missing):
+            page = self.pages.take()
+            assert page is not None
+            sequence.pages.append(page)
+        plan.chunks.append(Chunk(sequence, wanted))
+        return wanted
+
+    def _preempt(self, plan: Plan, victim: Sequence) -> None:
+        plan.chunks = [chunk for chunk in plan.chunks if chunk.sequence is not victim]
+        plan.preempted.append(victim)
+        victim.was_preempted = True
+        self.remove(victim)
+
+    def _victim(self, needy: Sequence, *, may_preempt: bool) -> Sequence | None:
+        """Who gives up its pages: the last of those that wait and hold some, else the latest arrival that runs.
+
+        One that is about to start takes nothing from others, unless nothing runs: somebody must.
+        """
+        if not may_preempt and self._running:
+            return None
+        waiting = (sequence for queue in reversed(self._waiting.values()) for sequence in reversed(queue))
+        holder = next((sequence for sequence in waiting if sequence.pages and sequence is not needy), None)
+        return holder or (self._running[-1] if may_preempt else None)
+
+    def _next_waiting(self) -> Sequence | None:
+        return next(iter(self._waiting.values()))[0] if self._waiting else None
+
+    def _start(self, sequence: Sequence) -> None:
+        """Moves the first of the queue to the running ones; its tenant goes to the end of the line."""
+        tenant = sequence.request.tenant
+        queue = self._waiting.pop(tenant)
+        assert queue.popleft() is sequence
+        if queue:
+            self._waiting[tenant] = queue
+        self._running.append(sequence)

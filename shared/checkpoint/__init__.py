@@ -1,0 +1,6 @@
+"""Files of a checkpoint, in either layout.
+
+config   config.json as frozen dataclasses
+weights  tensors under a prefix, read lazily
+info     identity of the model that a service serves
+"""
