@@ -3,19 +3,22 @@
     python -m deploy.local.demo_model.train             # picks up where an earlier run left off
     python -m deploy.local.demo_model.export
 
-The state is kept outside of the repository (--run), saved every few minutes and at the end of each part. A run may be
-stopped at any time, by a signal as well: `kill -STOP -- -$(cat RUN/pid)` halts it and `-CONT` lets it go on.
+The state is kept outside of the repository (--run), saved every few minutes and at the end of each part. SIGTERM ends a
+run after the current step, saved; a run that was killed loses a few minutes. To halt a run that leads its process group
+(started with setsid): `kill -STOP -- -$(cat RUN/pid)`, and `-CONT` to let it go on.
 """
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from deploy.local.demo_model.network.learner import Learner
 from deploy.local.demo_model.recipe import state
 from deploy.local.demo_model.recipe.finetuning import Finetuning
-from deploy.local.demo_model.recipe.learner import Learner
+from deploy.local.demo_model.recipe.preference import Preference
 from deploy.local.demo_model.recipe.pretraining import Pretraining
 from deploy.local.demo_model.recipe.run import SEED, Part, Run
 from deploy.local.demo_model.recipe.tower import Tower
@@ -27,6 +30,7 @@ def parts(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> 
         Tower(arguments.tower_steps),
         Pretraining(tokenizer, arguments.pretraining_steps),
         Finetuning(tokenizer, arguments.finetuning_steps),
+        Preference(tokenizer, arguments.run, steps=arguments.preference_steps, pair_count=arguments.pairs),
     ]
 
 
@@ -47,16 +51,21 @@ def run_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=state.default_folder(), help="folder of the run's state")
-    parser.add_argument("--until", default="finetuning", choices=["tower", "pretraining", "finetuning"])
+    parser.add_argument("--until", default="preference", choices=["tower", "pretraining", "finetuning", "preference"])
     parser.add_argument("--tower-steps", type=int, default=1200)
     parser.add_argument("--pretraining-steps", type=int, default=1200)
     parser.add_argument("--finetuning-steps", type=int, default=7000)
+    parser.add_argument("--preference-steps", type=int, default=300)
+    parser.add_argument(
+        "--pairs", type=int, default=2000, help="of a right and a wrong reply, which the model makes itself"
+    )
     parser.add_argument("--threads", type=int, default=2, help="also the micro-batches of a step")
     arguments = parser.parse_args()
     arguments.run.mkdir(parents=True, exist_ok=True)
     (arguments.run / "pid").write_text(str(os.getpid()))
     tokenizer = run_tokenizer(arguments.run)
     run = Run(arguments.run, learner_for(tokenizer, arguments.threads), parts(tokenizer, arguments))
+    signal.signal(signal.SIGTERM, run.stop)
     run.resume()
     run.go(arguments.until)
 

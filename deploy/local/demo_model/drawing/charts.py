@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from deploy.local.demo_model.drawing.digits import Split
-from deploy.local.demo_model.drawing.fonts import font_names, letter_edges
 from deploy.local.demo_model.drawing.marks import BAR, Box, Drawing, Mark
+from deploy.local.demo_model.drawing.printed.fonts import font_names, letter_edges
+from deploy.local.demo_model.drawing.printed.sheets import Line, cap_height, print_line
 from deploy.local.demo_model.drawing.scenes import Color, SceneMaker
-from deploy.local.demo_model.drawing.sheets import Line, cap_height, print_line
 
 HIGHEST = 9
 
@@ -52,7 +52,7 @@ def drawing(chart: Chart) -> Drawing:
     pen = ImageDraw.Draw(image)
     marks: list[Mark] = []
     for index, bar in enumerate(chart.bars):
-        left, top, right, bottom = box = chart.box(index)
+        left, top, right, _ = box = chart.box(index)
         pen.rectangle(box, fill=bar.ink, outline=(120, 120, 120) if bar.color == "yellow" else None)
         marks.append(Mark(BAR, bar.color, box))
         text = str(bar.value)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.local.demo_model.drawing import charts, sheets, shapes, windows
+from deploy.local.demo_model.drawing import charts, shapes, windows
 from deploy.local.demo_model.drawing.charts import ChartMaker
 from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.drawing.marks import Drawing
 from deploy.local.demo_model.drawing.photographs import PhotographMaker
+from deploy.local.demo_model.drawing.printed import sheets
+from deploy.local.demo_model.drawing.printed.sheets import SheetMaker
 from deploy.local.demo_model.drawing.scenes import Scene, SceneMaker
-from deploy.local.demo_model.drawing.sheets import SheetMaker
 from deploy.local.demo_model.drawing.windows import WindowMaker
 from deploy.local.demo_model.model import TILE_SIZE
 

@@ -22,7 +22,7 @@ NAMES = (*SHAPES, *DIGITS, *LETTERS, BAR)
 """All that a patch can be part of."""
 
 LABEL_COUNT = 7
-"""Name (0 is paper, else 1 + index in NAMES), colour (likewise), 1 at a thing's centre, box in thousandths of the tile."""
+"""Name (0: paper, else 1 + index in NAMES), colour (likewise), 1 at a centre, box in thousandths of the tile."""
 
 _NAME_CODES = {name: 1 + index for index, name in enumerate(NAMES)}
 _COLOR_CODES = {color: 1 + index for index, color in enumerate(COLORS)}
@@ -81,7 +81,5 @@ def _facts(mark: Mark, region: Box) -> list[int]:
     scale_x, scale_y = 1000 / (right - left), 1000 / (bottom - top)
     box = ((x0 - left) * scale_x, (y0 - top) * scale_y, (x1 - left) * scale_x, (y1 - top) * scale_y)
     return list(
-        chain(
-            (_NAME_CODES[mark.name], _COLOR_CODES[mark.color], 0), (round(min(max(side, 0), 1000)) for side in box)
-        )
+        chain((_NAME_CODES[mark.name], _COLOR_CODES[mark.color], 0), (round(min(max(side, 0), 1000)) for side in box))
     )

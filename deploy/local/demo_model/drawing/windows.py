@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from deploy.local.demo_model.drawing.digits import Split
-from deploy.local.demo_model.drawing.fonts import font_names, letter_edges
 from deploy.local.demo_model.drawing.marks import Box, Drawing, Mark
+from deploy.local.demo_model.drawing.printed.fonts import font_names, letter_edges
+from deploy.local.demo_model.drawing.printed.sheets import Line, cap_height, print_line
 from deploy.local.demo_model.drawing.scenes import Color
-from deploy.local.demo_model.drawing.sheets import Line, cap_height, print_line
 
 CLOSE = "X"
 CAPTIONS = ("OK", "NO", "YES", "SAVE", "OPEN", "BACK", "NEXT", "HELP", "QUIT", "EDIT", "COPY", "STOP", "PLAY", "SEND")

@@ -11,9 +11,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from deploy.local.demo_model.drawing.digits import Split
+from deploy.local.demo_model.network.learner import Learner, Losses
+from deploy.local.demo_model.network.packs import Pack, packs
 from deploy.local.demo_model.recipe.language import pack_loss
-from deploy.local.demo_model.recipe.learner import Learner, Losses
-from deploy.local.demo_model.recipe.packs import Pack, packs
 from deploy.local.demo_model.recipe.run import Part, warm_up_and_fall
 from deploy.local.demo_model.talk.conversations import Talker, example
 from deploy.local.demo_model.talk.examples import Example

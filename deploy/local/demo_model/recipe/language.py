@@ -2,9 +2,9 @@
 
 import torch
 
-from deploy.local.demo_model.recipe.learner import Learner, Losses
-from deploy.local.demo_model.recipe.network import predictions, token_loss, visual_tokens
-from deploy.local.demo_model.recipe.packs import Pack
+from deploy.local.demo_model.network.forward import predictions, token_loss, visual_tokens
+from deploy.local.demo_model.network.learner import Learner, Losses
+from deploy.local.demo_model.network.packs import Pack
 
 
 def pack_loss(learner: Learner, pack: Pack, *, side_weight: float) -> tuple[torch.Tensor, Losses]:

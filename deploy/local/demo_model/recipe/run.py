@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
+from deploy.local.demo_model.network.learner import Learner, Losses
 from deploy.local.demo_model.recipe import state
-from deploy.local.demo_model.recipe.learner import Learner, Losses
 
 SEED = 7
 SAVED_EVERY_S = 240.0
@@ -43,7 +43,10 @@ class Part(ABC):
         """Learning rate at a step, relative to the highest."""
 
     def begin(self, learner: Learner) -> None:  # noqa: B027 - most parts have nothing to prepare
-        """Prepares the learner before the first step of the part, also where a run is resumed within it."""
+        """Prepares before the first step of the part, also where a run is resumed within it."""
+
+    def learned(self, learner: Learner, losses: Losses) -> None:  # noqa: B027 - most parts keep nothing
+        """Called after each step with what was recorded about it."""
 
 
 def warm_up_and_fall(step: int, steps: int, *, warm_up: int, falling: int, highest: float = 1.0) -> float:
@@ -57,6 +60,11 @@ class Run:
     def __init__(self, folder: Path, learner: Learner, parts: Sequence[Part]) -> None:
         self.folder, self.learner, self.parts = folder, learner, parts
         self.part, self.step = parts[0].name, 0
+        self.stopping = False
+
+    def stop(self, *_signal: object) -> None:
+        """Asks the run to save and end after the current step; fit for a signal handler."""
+        self.stopping = True
 
     def resume(self) -> None:
         """Take up the saved state, if there is one."""
@@ -73,6 +81,8 @@ class Run:
                 self.part, self.step = part.name, 0
             part.begin(self.learner)
             self._train(part)
+            if self.stopping:
+                return
             self.save(f"{part.name}.pt")
 
     def save(self, name: str = "state.pt") -> None:
@@ -83,12 +93,13 @@ class Run:
         saved = time.monotonic()
         threads = self.learner.threads
         stream = _in_a_process(part, SEED * 1_000_003 + self.step)
-        while self.step < part.steps:
+        while self.step < part.steps and not self.stopping:
             losses = self.learner.learn(
                 [next(stream) for _ in range(threads)],
                 lambda batch: part.loss(self.learner, batch),
                 part.rate(self.step),
             )
+            part.learned(self.learner, losses)
             self.step += 1
             bar.update()
             if self.step % RECORDED_EVERY == 0:

@@ -16,8 +16,8 @@ from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.drawing.library import Library, several_tiles_size, single_tile_size
 from deploy.local.demo_model.drawing.tiles import compressed, tiled
 from deploy.local.demo_model.model import TILING
-from deploy.local.demo_model.recipe.learner import Learner, Losses
-from deploy.local.demo_model.recipe.network import visual_tokens
+from deploy.local.demo_model.network.forward import visual_tokens
+from deploy.local.demo_model.network.learner import Learner, Losses
 from deploy.local.demo_model.recipe.run import Part, warm_up_and_fall
 
 TILES_PER_MICRO_BATCH = 48

@@ -1,10 +1,12 @@
 """What is asked about pictures, the true answers, and both as tokens.
 
-    phrases, turns                      wordings (some held out), a question with its answer, when a reply is right
-    shapes, sheets, charts, windows     questions about one picture of each kind
-    several, videos, small_talk, tools  questions about more than one picture, about none, and with tools at hand
-    conversations                       whole conversations by lot, and documents for pre-training
-    tokenizer, examples                 both as the tensors a language model is trained on
+phrases         wordings of questions, the last of each list held out
+turns           a question with its answer, and when a reply to it is right
+questions       questions about pictures of each kind, about several, about none
+conversations   whole conversations by lot
+documents       documents for pre-training
+sampling        questions without pixels, for the tokenizer
+tokenizer, examples     text and pictures as the tensors a language model is trained on
 
-Knows nothing of how pictures are drawn or networks trained.
+Knows nothing of how networks are trained.
 """

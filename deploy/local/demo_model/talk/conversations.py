@@ -10,28 +10,29 @@ from functools import partial
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from deploy.local.demo_model.drawing import charts, sheets, shapes, windows
+from deploy.local.demo_model.drawing import charts, shapes, windows
 from deploy.local.demo_model.drawing.charts import ChartMaker
 from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.drawing.library import Size, random_shapes, several_tiles_size, single_tile_size
 from deploy.local.demo_model.drawing.marks import Drawing
 from deploy.local.demo_model.drawing.photographs import PhotographMaker
+from deploy.local.demo_model.drawing.printed import sheets
+from deploy.local.demo_model.drawing.printed.sheets import SheetMaker
 from deploy.local.demo_model.drawing.scenes import Scene, SceneMaker
-from deploy.local.demo_model.drawing.sheets import SheetMaker
 from deploy.local.demo_model.drawing.tiles import compressed, tiled
 from deploy.local.demo_model.drawing.videos import VideoMaker
 from deploy.local.demo_model.drawing.windows import WindowMaker
 from deploy.local.demo_model.model import SINGLE_TILE, SYSTEM_MESSAGE, TILE_SIZE, TILING
-from deploy.local.demo_model.talk.charts import ChartQuestions
 from deploy.local.demo_model.talk.examples import Example, Exchange, Picture, UserPart, conversation
-from deploy.local.demo_model.talk.several import SeveralQuestions
-from deploy.local.demo_model.talk.shapes import ShapeQuestions
-from deploy.local.demo_model.talk.sheets import SheetQuestions
-from deploy.local.demo_model.talk.small_talk import TalkQuestions
-from deploy.local.demo_model.talk.tools import ToolQuestions
+from deploy.local.demo_model.talk.questions.charts import ChartQuestions
+from deploy.local.demo_model.talk.questions.several import SeveralQuestions
+from deploy.local.demo_model.talk.questions.shapes import ShapeQuestions
+from deploy.local.demo_model.talk.questions.sheets import SheetQuestions
+from deploy.local.demo_model.talk.questions.small_talk import TalkQuestions
+from deploy.local.demo_model.talk.questions.tools import ToolQuestions
+from deploy.local.demo_model.talk.questions.videos import VideoQuestions
+from deploy.local.demo_model.talk.questions.windows import WindowQuestions
 from deploy.local.demo_model.talk.turns import Turn
-from deploy.local.demo_model.talk.videos import VideoQuestions
-from deploy.local.demo_model.talk.windows import WindowQuestions
 from llm_service.positions import INCREMENTS
 from vision_service.tiles import TilingOptions
 

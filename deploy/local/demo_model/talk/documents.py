@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from deploy.local.demo_model.drawing.marks import LETTERS
-from deploy.local.demo_model.drawing.words import words
+from deploy.local.demo_model.drawing.printed.words import words
 from deploy.local.demo_model.talk.conversations import Talker
 from deploy.local.demo_model.talk.examples import Example, Exchange, UserPart, conversation, document
 from deploy.local.demo_model.talk.turns import NUMBERS, there_are

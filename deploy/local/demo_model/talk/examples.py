@@ -3,7 +3,8 @@
 The prompt is that of InternVL3 (template internvl2_5), tokenized piece by piece as the server does it: every run of
 text between two special tokens by itself, and in what a user writes no text is taken for a special token.
 
-Shapes: T tokens, N tiles of a picture, S the tile's side, C visual tokens a tile, P patches a token, F facts of a patch.
+Shapes: T tokens, N tiles of a picture, S the tile's side, C visual tokens a tile, P patches a
+token, F facts of a patch.
 """
 
 from collections.abc import Sequence
@@ -139,6 +140,26 @@ def conversation(
     for start, end in writer.answer_spans:
         learned[start:end] = True
     return writer.example(learned, tuple(exchange.turn for exchange in exchanges))
+
+
+def prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    exchanges: Sequence[Exchange],
+    system: str = SYSTEM_MESSAGE,
+    *,
+    begun: str = "",
+) -> Example:
+    """A conversation up to where the reply to its last message goes on, after `begun`; nothing is learned."""
+    writer = Writer(tokenizer)
+    writer.start("system", system)
+    writer.end()
+    for exchange in exchanges[:-1]:
+        writer.user(exchange.parts)
+        writer.answer(exchange.turn.answer)
+    writer.user(exchanges[-1].parts)
+    writer.start("assistant")
+    writer.token_ids += _encode(tokenizer, begun, False)
+    return writer.example(np.zeros(len(writer.token_ids), dtype=bool), (exchanges[-1].turn,))
 
 
 def document(tokenizer: PreTrainedTokenizerBase, parts: Sequence[UserPart]) -> Example:

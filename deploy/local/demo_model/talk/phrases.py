@@ -40,7 +40,8 @@ SHAPE_OF_COLOR = (
 DESCRIBE = (
     "What is in the picture?", "Describe this picture.", "What do you see?", "What is this?", "Describe the image.",
     "Please describe the picture.", "What does the picture show?", "What can you see in this image?",
-    "Tell me what you see.", "What's in this image?", "Please describe the image shortly.", "What is in this photo?",
+    "Tell me what you see.", "What's in this image?", "Please describe the image shortly.",
+    "What is in this photo?",
 )  # fmt: skip
 
 HOW_MANY = (
@@ -64,7 +65,10 @@ IS_COLOR = (
     "Is it a {color} {thing}?", "Is there a {color} {thing}?",
 )  # fmt: skip
 
-ARE_COLOR = ("Are the {things} {color}?", "Do you see {color} {things}?", "Are there {color} {things}?", "Is it true that the {things} are {color}?")
+ARE_COLOR = (
+    "Are the {things} {color}?", "Do you see {color} {things}?", "Are there {color} {things}?",
+    "Is it true that the {things} are {color}?",
+)  # fmt: skip
 
 COLORS_OF = (
     "What colour are the {things}?", "Which colour are the {things}?", "Tell me the colour of the {things}.",
@@ -90,7 +94,8 @@ READ_COLOR = (
 )  # fmt: skip
 
 READ_LINE = (
-    "What is in the {nth} line?", "Read the {nth} line.", "What does the {nth} line say?", "Which text is in line {n}?",
+    "What is in the {nth} line?", "Read the {nth} line.", "What does the {nth} line say?",
+    "Which text is in line {n}?",
 )  # fmt: skip
 
 TEXT_COLOR = (
@@ -105,24 +110,31 @@ LINE_COLOR = (
 
 SAYS = ("Does it say {text}?", "Is {text} written here?", "Do you read {text}?", "Is the text {text}?")
 
-LINE_COUNT = ("How many lines are there?", "How many lines of text do you see?", "Count the lines.", "Of how many lines is the text?")
+LINE_COUNT = (
+    "How many lines are there?", "How many lines of text do you see?", "Count the lines.",
+    "Of how many lines is the text?",
+)  # fmt: skip
 
 BAR_VALUE = (
     "What is the value of the {color} bar?", "How high is the {color} bar?", "What value does {color} have?",
-    "Which number belongs to the {color} bar?", "Read the value of the {color} bar.", "What number is on the {color} bar?",
+    "Which number belongs to the {color} bar?", "Read the value of the {color} bar.",
+    "What number is on the {color} bar?",
 )  # fmt: skip
 
 HIGHEST = (
-    "Which bar is the highest?", "Which bar is highest?", "What is the highest bar?", "Which colour has the largest value?",
-    "Which bar is the tallest?",
+    "Which bar is the highest?", "Which bar is highest?", "What is the highest bar?",
+    "Which colour has the largest value?", "Which bar is the tallest?",
 )  # fmt: skip
 
 LOWEST = (
-    "Which bar is the lowest?", "Which bar is lowest?", "What is the lowest bar?", "Which colour has the smallest value?",
-    "Which bar is the shortest?",
+    "Which bar is the lowest?", "Which bar is lowest?", "What is the lowest bar?",
+    "Which colour has the smallest value?", "Which bar is the shortest?",
 )  # fmt: skip
 
-BAR_COUNT = ("How many bars are there?", "Count the bars.", "How many bars do you see?", "How many bars does the chart have?")
+BAR_COUNT = (
+    "How many bars are there?", "Count the bars.", "How many bars do you see?",
+    "How many bars does the chart have?",
+)  # fmt: skip
 
 HIGHER = (
     "Is the {color} bar higher than the {other} bar?", "Is {color} higher than {other}?",
@@ -130,8 +142,9 @@ HIGHER = (
 )  # fmt: skip
 
 CHART_SUM = (
-    "What is the sum of {color} and {other}?", "Add the {color} and the {other} bar.", "How much are {color} and {other} together?",
-    "What do the {color} and {other} bars add up to?", "What is {color} plus {other}?",
+    "What is the sum of {color} and {other}?", "Add the {color} and the {other} bar.",
+    "How much are {color} and {other} together?", "What do the {color} and {other} bars add up to?",
+    "What is {color} plus {other}?",
 )  # fmt: skip
 
 KIND_SUM = (
@@ -144,16 +157,25 @@ BUTTONS = (
     "Which buttons does the window have?",
 )  # fmt: skip
 
-HAS_BUTTON = ("Is there a button {caption}?", "Is there a {caption} button?", "Can I click {caption}?", "Do you see a {caption} button?")
-
-BUTTON_COUNT = ("How many buttons are there?", "Count the buttons.", "How many buttons do you see?", "How many buttons does it have?")
-
-CLICK = (
-    "Where do I click {caption}?", "Click {caption}.", "Where is the {caption} button?", "Find the button {caption}.",
-    "Press {caption}.", "Show me the {caption} button.",
+HAS_BUTTON = (
+    "Is there a button {caption}?", "Is there a {caption} button?", "Can I click {caption}?",
+    "Do you see a {caption} button?",
 )  # fmt: skip
 
-CLOSE = ("How do I close the window?", "Close the window.", "Where do I click to close it?", "Where can I close this window?")
+BUTTON_COUNT = (
+    "How many buttons are there?", "Count the buttons.", "How many buttons do you see?",
+    "How many buttons does it have?",
+)  # fmt: skip
+
+CLICK = (
+    "Where do I click {caption}?", "Click {caption}.", "Where is the {caption} button?",
+    "Find the button {caption}.", "Press {caption}.", "Show me the {caption} button.",
+)  # fmt: skip
+
+CLOSE = (
+    "How do I close the window?", "Close the window.", "Where do I click to close it?",
+    "Where can I close this window?",
+)  # fmt: skip
 
 WHICH_PICTURE = (
     "Which picture shows {a_thing}?", "Which image shows {a_thing}?", "Which picture has {a_thing}?",
@@ -212,8 +234,8 @@ VIDEO_COUNT = (
 )  # fmt: skip
 
 VIDEO_WHAT = (
-    "What happens in the video?", "Describe the video.", "What happens?", "Describe this clip.", "What does the video show?",
-    "Tell me what happens in this video.",
+    "What happens in the video?", "Describe the video.", "What happens?", "Describe this clip.",
+    "What does the video show?", "Tell me what happens in this video.",
 )  # fmt: skip
 
 AS_JSON = (

@@ -7,19 +7,19 @@ import numpy as np
 from deploy.local.demo_model.drawing.charts import ChartMaker
 from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.drawing.library import random_shapes
+from deploy.local.demo_model.drawing.printed.sheets import SheetMaker
 from deploy.local.demo_model.drawing.scenes import SceneMaker
-from deploy.local.demo_model.drawing.sheets import SheetMaker
 from deploy.local.demo_model.drawing.videos import VideoMaker
 from deploy.local.demo_model.drawing.windows import WindowMaker
-from deploy.local.demo_model.talk.charts import ChartQuestions
-from deploy.local.demo_model.talk.several import SeveralQuestions
-from deploy.local.demo_model.talk.shapes import ShapeQuestions
-from deploy.local.demo_model.talk.sheets import SheetQuestions
-from deploy.local.demo_model.talk.small_talk import TalkQuestions
-from deploy.local.demo_model.talk.tools import ToolQuestions
+from deploy.local.demo_model.talk.questions.charts import ChartQuestions
+from deploy.local.demo_model.talk.questions.several import SeveralQuestions
+from deploy.local.demo_model.talk.questions.shapes import ShapeQuestions
+from deploy.local.demo_model.talk.questions.sheets import SheetQuestions
+from deploy.local.demo_model.talk.questions.small_talk import TalkQuestions
+from deploy.local.demo_model.talk.questions.tools import ToolQuestions
+from deploy.local.demo_model.talk.questions.videos import VideoQuestions
+from deploy.local.demo_model.talk.questions.windows import WindowQuestions
 from deploy.local.demo_model.talk.turns import Turn
-from deploy.local.demo_model.talk.videos import VideoQuestions
-from deploy.local.demo_model.talk.windows import WindowQuestions
 
 _SIZE = (112, 112)
 

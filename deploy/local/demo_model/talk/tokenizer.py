@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer
 
 from deploy.local.demo_model.model import SYSTEM_MESSAGE, TRAINED_WINDOW
+from deploy.local.demo_model.talk.questions.tools import TOOLS, system_message
 from deploy.local.demo_model.talk.sampling import sample_turns
-from deploy.local.demo_model.talk.tools import TOOLS, system_message
 
 END_OF_TEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"

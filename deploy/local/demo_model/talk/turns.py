@@ -61,7 +61,9 @@ class Turn:
         boxes, given = _BOX.findall(expected), _BOX.findall(reply)
         if _BOX.sub("", expected) != _BOX.sub("", reply) or len(boxes) != len(given):
             return False
-        return all(overlap(_numbers(box), _numbers(other)) >= OVERLAP_NEEDED for box, other in zip(boxes, given, strict=True))
+        return all(
+            overlap(_numbers(box), _numbers(other)) >= OVERLAP_NEEDED for box, other in zip(boxes, given, strict=True)
+        )
 
 
 Asker = Callable[[], Turn]
@@ -102,7 +104,9 @@ class Questions:
         """
         lower, bare, american = self.rng.random(3) < (0.25, 0.25, 0.5)
         if lower:
-            question = " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in question.split(" "))
+            question = " ".join(
+                word if word.isupper() and len(word) > 1 else word.lower() for word in question.split(" ")
+            )
         question = question.rstrip(".?!") if bare else question
         return question.replace("olour", "olor") if american else question
 

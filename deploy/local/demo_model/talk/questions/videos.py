@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from deploy.local.demo_model.drawing.videos import Change, Video
 from deploy.local.demo_model.talk import phrases
-from deploy.local.demo_model.talk.shapes import noun
+from deploy.local.demo_model.talk.questions.shapes import noun
 from deploy.local.demo_model.talk.turns import Askers, Questions, Skill, Turn, article, plural, there_are
 
 _WAYS = {"left": "to the left", "right": "to the right", "up": "up", "down": "down"}

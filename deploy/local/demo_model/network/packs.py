@@ -65,10 +65,14 @@ def packed(examples: Sequence[Example]) -> Pack:
         weights=torch.from_numpy(np.concatenate([square_averaged(example) for example in examples])),
         rows=torch.from_numpy(rows),
         places=torch.from_numpy(places),
-        tiles=torch.from_numpy(np.concatenate([picture.tiles for picture in pictures])),
-        labels=torch.from_numpy(np.concatenate([picture.labels for picture in pictures])),
+        tiles=_joined([picture.tiles for picture in pictures]),
+        labels=_joined([picture.labels for picture in pictures]),
         segments=tuple(zip(starts.tolist(), ends.tolist(), strict=True)),
     )
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays)) if arrays else torch.empty(0)
 
 
 def square_averaged(example: Example) -> np.ndarray:

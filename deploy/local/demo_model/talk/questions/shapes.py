@@ -11,7 +11,18 @@ from deploy.local.demo_model.drawing import shapes
 from deploy.local.demo_model.drawing.scenes import COLORS, DIGITS, NAMES, SHAPES, Scene, Thing
 from deploy.local.demo_model.talk import phrases
 from deploy.local.demo_model.talk.turns import (
-    NUMBERS, STEP_END, Askers, Questions, Skill, Turn, article, grounded, listed, plural, there_are, verdict,
+    NUMBERS,
+    STEP_END,
+    Askers,
+    Questions,
+    Skill,
+    Turn,
+    article,
+    grounded,
+    listed,
+    plural,
+    there_are,
+    verdict,
 )  # fmt: skip
 
 

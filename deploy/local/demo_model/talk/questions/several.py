@@ -6,9 +6,17 @@ from dataclasses import dataclass
 
 from deploy.local.demo_model.drawing.scenes import Scene, Thing
 from deploy.local.demo_model.talk import phrases
-from deploy.local.demo_model.talk.shapes import contents, noun
+from deploy.local.demo_model.talk.questions.shapes import contents, noun
 from deploy.local.demo_model.talk.turns import (
-    NUMBERS, ORDINALS, Askers, Questions, Skill, Turn, article, listed, verdict,
+    NUMBERS,
+    ORDINALS,
+    Askers,
+    Questions,
+    Skill,
+    Turn,
+    article,
+    listed,
+    verdict,
 )  # fmt: skip
 
 
@@ -65,7 +73,9 @@ class SeveralQuestions(Questions):
         return self.turn(Skill.COMPARE, phrases.ODD_ONE, answer)
 
     def _same(self, one: Thing, two: Thing) -> Askers:
-        askers: Askers = [(1.5, lambda: self._verdict(phrases.SAME_COLOR, one.color, two.color, one.color == two.color))]
+        askers: Askers = [
+            (1.5, lambda: self._verdict(phrases.SAME_COLOR, one.color, two.color, one.color == two.color))
+        ]
         same = one.name == two.name
         if one.is_digit and two.is_digit:
             return [*askers, (3, lambda: self._verdict(phrases.SAME_DIGIT, f"a {one.name}", f"a {two.name}", same))]

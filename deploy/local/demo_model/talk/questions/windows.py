@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from deploy.local.demo_model.drawing.windows import CAPTIONS, CLOSE, Button, Window
 from deploy.local.demo_model.talk import phrases
 from deploy.local.demo_model.talk.turns import (
-    Askers, Questions, Skill, Turn, grounded, listed, there_are, verdict,
+    Askers,
+    Questions,
+    Skill,
+    Turn,
+    grounded,
+    listed,
+    there_are,
+    verdict,
 )  # fmt: skip
 
 

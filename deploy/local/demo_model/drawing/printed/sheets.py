@@ -1,15 +1,16 @@
 """Printed words and numbers: up to three lines on plain paper, capitals and digits only."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from deploy.local.demo_model.drawing.digits import Split
-from deploy.local.demo_model.drawing.fonts import font, font_names, letter_edges
 from deploy.local.demo_model.drawing.marks import LETTERS, Box, Drawing, Mark, union
+from deploy.local.demo_model.drawing.printed.fonts import font, font_names, letter_edges
+from deploy.local.demo_model.drawing.printed.words import words
 from deploy.local.demo_model.drawing.scenes import Color, SceneMaker
-from deploy.local.demo_model.drawing.words import words
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,7 @@ class Line:
         """Box of each letter."""
         edges = letter_edges(self.font, self.size, self.text)
         height = cap_height(self.font, self.size)
-        return tuple(
-            (self.x + left, self.y, self.x + right, self.y + height)
-            for left, right in zip(edges[:-1], edges[1:], strict=True)
-        )
+        return tuple((self.x + left, self.y, self.x + right, self.y + height) for left, right in pairwise(edges))
 
     @property
     def box(self) -> Box:
@@ -65,9 +63,7 @@ def print_line(pen: ImageDraw.ImageDraw, line: Line) -> tuple[Mark, ...]:
     """Print a line; where its letters are."""
     top = font(line.font, line.size).getbbox("H")[1]
     pen.text((line.x, line.y - top), line.text, fill=line.ink, font=font(line.font, line.size))
-    return tuple(
-        Mark(letter, line.color, box, line.box) for letter, box in zip(line.text, line.boxes, strict=True)
-    )
+    return tuple(Mark(letter, line.color, box, line.box) for letter, box in zip(line.text, line.boxes, strict=True))
 
 
 def drawing(sheet: Sheet) -> Drawing:
@@ -110,9 +106,7 @@ class SheetMaker:
             return str(self.rng.integers(10 ** (length - 1), 10**length))
         return "".join(self.rng.choice(LETTERS, int(self.rng.integers(2, 6))))
 
-    def _line(
-        self, text: str, color: str, ink: Color, name: str, width: int, room: float, top: float
-    ) -> Line:
+    def _line(self, text: str, color: str, ink: Color, name: str, width: int, room: float, top: float) -> Line:
         """A line of at most `room` pixels in height below `top`, inside the paper."""
         unit = letter_edges(name, 40, text)[-1] / 40
         largest = min(0.9 * width / unit, 0.85 * room, 0.55 * width)

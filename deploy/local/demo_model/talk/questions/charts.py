@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from deploy.local.demo_model.drawing.charts import Bar, Chart
 from deploy.local.demo_model.talk import phrases
 from deploy.local.demo_model.talk.turns import (
-    STEP_END, Askers, Questions, Skill, Turn, grounded, listed, there_are, verdict,
+    STEP_END,
+    Askers,
+    Questions,
+    Skill,
+    Turn,
+    grounded,
+    listed,
+    there_are,
+    verdict,
 )  # fmt: skip
 
 
@@ -19,8 +27,18 @@ class ChartQuestions(Questions):
         highest, lowest = max(chart.bars, key=_value), min(chart.bars, key=_value)
         askers: Askers = [
             (4, lambda: self._bar_value(chart)),
-            (2, lambda: self.turn(Skill.CHART, phrases.HIGHEST, f"The {highest.color} bar is the highest, with {highest.value}.")),
-            (1.5, lambda: self.turn(Skill.CHART, phrases.LOWEST, f"The {lowest.color} bar is the lowest, with {lowest.value}.")),
+            (
+                2,
+                lambda: self.turn(
+                    Skill.CHART, phrases.HIGHEST, f"The {highest.color} bar is the highest, with {highest.value}."
+                ),
+            ),
+            (
+                1.5,
+                lambda: self.turn(
+                    Skill.CHART, phrases.LOWEST, f"The {lowest.color} bar is the lowest, with {lowest.value}."
+                ),
+            ),
             (1, lambda: self.turn(Skill.COUNT, phrases.BAR_COUNT, f"{there_are(len(chart.bars), 'bar')}.")),
             (1.5, lambda: self._higher(chart)),
             (1.5, lambda: self.sum(chart)),
@@ -68,6 +86,10 @@ class ChartQuestions(Questions):
     def _two(self, chart: Chart) -> tuple[Bar, Bar]:
         one, other = self.rng.choice(len(chart.bars), 2, replace=False)
         return chart.bars[int(one)], chart.bars[int(other)]
+
+
+def _extreme(bar: Bar, which: str) -> str:
+    return f"The {bar.color} bar is the {which}, with {bar.value}."
 
 
 def _value(bar: Bar) -> int:

@@ -3,10 +3,18 @@
 import json
 from dataclasses import dataclass
 
-from deploy.local.demo_model.drawing.sheets import Line, Sheet
+from deploy.local.demo_model.drawing.printed.sheets import Line, Sheet
 from deploy.local.demo_model.talk import phrases
 from deploy.local.demo_model.talk.turns import (
-    ORDINALS, Askers, Questions, Skill, Turn, grounded, listed, there_are, verdict,
+    ORDINALS,
+    Askers,
+    Questions,
+    Skill,
+    Turn,
+    grounded,
+    listed,
+    there_are,
+    verdict,
 )  # fmt: skip
 
 
@@ -79,6 +87,6 @@ def quoted(line: Line) -> str:
 
 def _altered(text: str, shift: int) -> str:
     """Another text of the same length: its first letter or digit is replaced."""
-    first, last, count = ("0", "9", 10) if text[0].isdigit() else ("A", "Z", 26)
+    first, count = ("0", 10) if text[0].isdigit() else ("A", 26)
     moved = (ord(text[0]) - ord(first) + 1 + shift % (count - 1)) % count
     return chr(ord(first) + moved) + text[1:]

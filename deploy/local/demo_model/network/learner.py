@@ -14,8 +14,9 @@ from torch import nn
 from transformers import InternVLForConditionalGeneration
 
 from deploy.local.demo_model import model as architecture
-from deploy.local.demo_model.recipe.heads import Heads
-from deploy.local.demo_model.recipe.muon import Muon
+from deploy.local.demo_model.model import SIZE, Size
+from deploy.local.demo_model.network.heads import Heads
+from deploy.local.demo_model.network.muon import Muon
 
 MATRIX_RATE = 3e-3
 OTHER_RATE = 1.5e-3
@@ -32,11 +33,11 @@ LossOf = Callable[[M], tuple[torch.Tensor, Losses]]
 class Learner:
     """Everything that learning changes."""
 
-    def __init__(self, vocab_size: int, image_token_id: int, *, seed: int, threads: int) -> None:
+    def __init__(self, vocab_size: int, image_token_id: int, *, seed: int, threads: int, size: Size = SIZE) -> None:
         torch.manual_seed(seed)
         torch.set_num_threads(1)
-        self.model: InternVLForConditionalGeneration = architecture.build(vocab_size, image_token_id)
-        self.heads = Heads()
+        self.model: InternVLForConditionalGeneration = architecture.build(vocab_size, image_token_id, size)
+        self.heads = Heads(size.text_width)
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads)
         matrices, others = _parameters(self.model, self.heads)
@@ -44,6 +45,8 @@ class Learner:
         self.muon = Muon(matrices, lr=MATRIX_RATE)
         self.adam = torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.01, betas=(0.9, 0.98))
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.reward_shift = 0.0
+        """Mean reward so far, of the part that learns from preferences."""
 
     def learn(self, micro_batches: Sequence[M], loss_of: LossOf[M], rate: float) -> Losses:
         """One step; `rate` is relative to the highest learning rate. Returns the means of the recorded losses."""
@@ -71,6 +74,7 @@ class Learner:
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),
             "average": self.average,
+            "reward_shift": self.reward_shift,
             "optimizers": [self.muon.state_dict(), self.adam.state_dict()],
         }
 
@@ -78,6 +82,7 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
         self.average = {name: tensor.clone() for name, tensor in state["average"].items()}
+        self.reward_shift = state.get("reward_shift", 0.0)
         for optimizer, saved in zip((self.muon, self.adam), state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
