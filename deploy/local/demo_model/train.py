@@ -21,15 +21,21 @@ from deploy.local.demo_model.recipe.finetuning import Finetuning
 from deploy.local.demo_model.recipe.preference import Preference
 from deploy.local.demo_model.recipe.pretraining import Pretraining
 from deploy.local.demo_model.recipe.run import SEED, Part, Run
+from deploy.local.demo_model.recipe.staged import Alignment, TextOnly
 from deploy.local.demo_model.recipe.tower import Tower
 from deploy.local.demo_model.talk import tokenizer as special
 
 
 def parts(tokenizer: PreTrainedTokenizerBase, arguments: argparse.Namespace) -> list[Part]:
+    """The recipe; with --staged, text and projector first instead of native pre-training."""
+    increment, half = arguments.increment, arguments.pretraining_steps // 2
+    first: list[Part] = [Pretraining(tokenizer, arguments.pretraining_steps, increment=increment)]
+    if arguments.staged:
+        first = [TextOnly(tokenizer, half, increment=increment), Alignment(tokenizer, half, increment=increment)]
     return [
         Tower(arguments.tower_steps),
-        Pretraining(tokenizer, arguments.pretraining_steps),
-        Finetuning(tokenizer, arguments.finetuning_steps),
+        *first,
+        Finetuning(tokenizer, arguments.finetuning_steps, increment=increment),
         Preference(tokenizer, arguments.run, steps=arguments.preference_steps, pair_count=arguments.pairs),
     ]
 
@@ -59,6 +65,8 @@ def main() -> None:
     parser.add_argument(
         "--pairs", type=int, default=2000, help="of a right and a wrong reply, which the model makes itself"
     )
+    parser.add_argument("--staged", action="store_true", help="for comparison: no native pre-training")
+    parser.add_argument("--increment", type=int, help="for comparison: V2PE ticks of all pictures, instead of by lot")
     parser.add_argument("--threads", type=int, default=2, help="also the micro-batches of a step")
     arguments = parser.parse_args()
     arguments.run.mkdir(parents=True, exist_ok=True)

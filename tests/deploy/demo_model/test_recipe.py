@@ -25,6 +25,7 @@ from deploy.local.demo_model.network.sampling import replies
 from deploy.local.demo_model.recipe import state
 from deploy.local.demo_model.recipe.preference import mixed_losses, reply_lengths, reply_log_shares
 from deploy.local.demo_model.recipe.run import Part, Run, warm_up_and_fall
+from deploy.local.demo_model.recipe.staged import PROJECTOR, TEXT, TOWER
 from deploy.local.demo_model.talk import phrases
 from deploy.local.demo_model.talk import tokenizer as special
 from deploy.local.demo_model.talk.conversations import Talker, example
@@ -142,13 +143,23 @@ def test_log_shares_are_sums_over_a_reply(
     assert reply_lengths(pack).tolist() == [int(one.learned.sum()) for one in some]
 
 
+def test_frozen_weights_stay() -> None:
+    learner = Learner(300, 299, seed=1, threads=1, size=TINY)
+    learner.freeze(TOWER, *TEXT)
+    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
+    learner.learn([1.0], partial(Counting().loss, learner), 0.1)
+    after = learner.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith(PROJECTOR)}
+
+
 def test_a_rate_rises_stays_and_falls() -> None:
     rates = [warm_up_and_fall(step, 100, warm_up=10, falling=50) for step in (0, 9, 49, 75, 99)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.02])
 
 
 class Counting(Part):
-    """Pulls the model's weights towards zero, differently at each step."""
+    """Pulls the model's weights towards one, differently at each step."""
 
     name = "counting"
     steps = 6
@@ -158,7 +169,8 @@ class Counting(Part):
             yield float(seed % 7 + 1)
 
     def loss(self, learner: Learner, micro_batch: Any) -> tuple[torch.Tensor, Losses]:
-        loss = micro_batch * sum(parameter.square().mean() for parameter in learner.parameters)
+        learning = [parameter for parameter in learner.parameters if parameter.requires_grad]
+        loss = micro_batch * sum((parameter - 1).square().mean() for parameter in learning)
         assert isinstance(loss, torch.Tensor)
         return loss, {"size": loss.item()}
 

@@ -42,24 +42,32 @@ class Learner:
         self.pool = ThreadPoolExecutor(threads)
         matrices, others = _parameters(self.model, self.heads)
         self.parameters = matrices + others
-        self.muon = Muon(matrices, lr=MATRIX_RATE)
+        self.muon = Muon(matrices, lr=MATRIX_RATE, pool=self.pool)
         self.adam = torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.01, betas=(0.9, 0.98))
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.reward_shift = 0.0
         """Mean reward so far, of the part that learns from preferences."""
 
+    def freeze(self, *prefixes: str) -> None:
+        """From now on, the weights whose names begin so stay as they are; all others learn."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(prefixes))
+
     def learn(self, micro_batches: Sequence[M], loss_of: LossOf[M], rate: float) -> Losses:
         """One step; `rate` is relative to the highest learning rate. Returns the means of the recorded losses."""
+        learning = [parameter for parameter in self.parameters if parameter.requires_grad]
+        self.muon.zero_grad()
+        self.adam.zero_grad()
 
         def compute(micro_batch: M) -> tuple[tuple[torch.Tensor | None, ...], Losses]:
             loss, losses = loss_of(micro_batch)
-            return torch.autograd.grad(loss, self.parameters, allow_unused=True), losses
+            return torch.autograd.grad(loss, learning, allow_unused=True), losses
 
         results = list(self.pool.map(compute, micro_batches))
-        for index, parameter in enumerate(self.parameters):
+        for index, parameter in enumerate(learning):
             parts = [part for gradients, _ in results if (part := gradients[index]) is not None]
             parameter.grad = sum(parts[1:], parts[0]) / len(results) if parts else None
-        norm = nn.utils.clip_grad_norm_(self.parameters, LARGEST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
         for optimizer, highest in ((self.muon, MATRIX_RATE), (self.adam, OTHER_RATE)):
             for group in optimizer.param_groups:
                 group["lr"] = highest * rate

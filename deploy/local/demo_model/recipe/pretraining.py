@@ -29,8 +29,11 @@ class Pretraining(Part):
 
     name = "pretraining"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, steps: int) -> None:
-        self.tokenizer, self.steps = tokenizer, steps
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, steps: int, *, increment: int | None = None) -> None:
+        self.tokenizer, self.steps, self.increment = tokenizer, steps, increment
+
+    def begin(self, learner: Learner) -> None:
+        learner.freeze()
 
     def micro_batches(self, seed: int) -> Iterator[Pack]:
         rng = np.random.default_rng(seed)
@@ -43,6 +46,6 @@ class Pretraining(Part):
         return warm_up_and_fall(step, self.steps, warm_up=WARM_UP, falling=0)
 
     def _examples(self, rng: np.random.Generator) -> Iterator[Example]:
-        documents = Documents(Talker(Split.TRAIN, rng, jpeg=False), self.tokenizer)
+        documents = Documents(Talker(Split.TRAIN, rng, self.increment, jpeg=False), self.tokenizer)
         while True:
             yield documents.example()
