@@ -1,6 +1,7 @@
 """Benchmarks, and what they run against. Ratios and tables go to docs/benchmarks.md.
 
 llm          the language model beside transformers and vLLM
+kernels      two builds of the native kernels
 encode       the vision tower beside transformers and vLLM
 store        the embedding store
 gateway      the gateway alone, in front of services that take a fixed time

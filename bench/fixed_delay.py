@@ -66,7 +66,7 @@ class FixedDelayVision(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(self, request: vision_pb2.EncodeRequest, context: Context) -> vision_pb2.EncodeResponse:  # noqa: N802
         identifier = request.media_id or media_id(request.tenant, content_digest(request.data))
         embedding = visual_pb2.EmbeddingReference(key=content_key(identifier), tile_count=1, tokens_per_tile=256)
-        return vision_pb2.EncodeResponse(embedding=embedding, media_id=identifier, cached=True)
+        return vision_pb2.EncodeResponse(embedding=embedding, media_id=identifier, cached=True, source_count=1)
 
     async def EncodeVideo(  # noqa: N802
         self, request: vision_pb2.EncodeVideoRequest, context: Context

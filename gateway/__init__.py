@@ -4,6 +4,7 @@ server          composes the service
 servicer        translates ChatService and MediaService to calls of `chat`
 chat            one turn, from checked request to last event
 validation      what a request must be before any work is done for it
+placeholders    a literal `<image>` in text, where an image goes
 translation     messages of the public contract to those of the services
 settings        settings of the gateway
 request_limits  how large a request may be

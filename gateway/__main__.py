@@ -1,5 +1,15 @@
-"""`python -m gateway`."""
+"""`python -m gateway`, and the command `internvl-gateway`."""
 
-from gateway.server import main
+from shared.serving.early_stop import end_on_sigterm
 
-main()
+
+def main() -> None:
+    """Runs the service. SIGTERM is handled first, before modules are imported and anything is loaded."""
+    end_on_sigterm()
+    from gateway.server import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

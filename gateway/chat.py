@@ -14,6 +14,7 @@ from contextlib import aclosing
 from gateway.media.fetcher import Fetcher
 from gateway.media.files import Medium, distinct, read_media
 from gateway.metrics import CHAT_SECONDS, COMPLETION_TOKENS, ENCODE_SECONDS, FIRST_TOKEN_SECONDS
+from gateway.placeholders import warnings
 from gateway.replicas.affinity import conversation_key
 from gateway.replicas.backends import Backends
 from gateway.replicas.reply import Reply
@@ -56,7 +57,7 @@ class Chat:
         turn = _Turn(self._backends, tenant, deadline)
         embeddings = await turn.encode(distinct(media))
         clock.encoded()
-        yield started(uuid.uuid4().hex, model, [embeddings[medium] for medium in media])
+        yield started(uuid.uuid4().hex, model, [embeddings[medium] for medium in media], warnings(request))
         async with aclosing(turn.generate(request, media, embeddings)) as events:
             async for event in events:
                 if event.HasField("started"):

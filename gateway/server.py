@@ -22,7 +22,7 @@ SERVICES = ("internvl.chat.v1.ChatService", "internvl.chat.v1.MediaService")
 
 
 def main() -> None:
-    """The command `internvl-gateway`."""
+    """Runs the service until it is stopped."""
     run_service(GatewaySettings, serve)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.media.files import Frames, MediaKind, Medium
+from gateway.placeholders import placed
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from internvl.errors import InternvlError, InvalidRequest
@@ -20,6 +21,8 @@ class Encoded:
     embedding: visual_pb2.EmbeddingReference
     media_id: str
     cached: bool
+    source_count: int
+    """Pages of the image file, or frames of the video."""
     frame_tile_counts: tuple[int, ...] = ()
 
     @property
@@ -31,6 +34,8 @@ class Encoded:
             tile_count=tile_count,
             token_count=tile_count * self.embedding.tokens_per_tile,
             embedding_cached=self.cached,
+            source_count=self.source_count,
+            read_count=len(self.frame_tile_counts) or 1,
         )
 
 
@@ -65,7 +70,7 @@ def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoR
 def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse) -> Encoded:
     """What the vision service answered."""
     counts = tuple(response.frame_tile_counts) if isinstance(response, vision_pb2.EncodeVideoResponse) else ()
-    return Encoded(response.embedding, response.media_id, response.cached, counts)
+    return Encoded(response.embedding, response.media_id, response.cached, response.source_count, counts)
 
 
 def at_medium(error: InternvlError, medium: Medium) -> InternvlError:
@@ -82,7 +87,7 @@ def generate_request(
     """The conversation with embeddings in place of media. `media` is in the order of the request."""
     rest = iter(media)
     messages = [
-        llm_pb2.Message(role=message.role, parts=[_part(part, rest, embeddings) for part in message.parts])
+        llm_pb2.Message(role=message.role, parts=placed([_part(part, rest, embeddings) for part in message.parts]))
         for message in request.messages
     ]
     assert next(rest, None) is None, "more media than parts that show one"
@@ -100,10 +105,11 @@ def _part(part: chat_pb2.Part, media: Iterator[Medium], embeddings: Mapping[Medi
     return llm_pb2.Part(video=llm_pb2.VisualPart(embedding=found.embedding, frame_tile_counts=counts, visual=visual))
 
 
-def started(response_id: str, model: str, media: Sequence[Encoded]) -> chat_pb2.ChatResponse:
+def started(response_id: str, model: str, media: Sequence[Encoded], warnings: Sequence[str]) -> chat_pb2.ChatResponse:
     """The first event."""
+    found = [medium.public for medium in media]
     return chat_pb2.ChatResponse(
-        started=chat_pb2.Started(response_id=response_id, model=model, media=[medium.public for medium in media])
+        started=chat_pb2.Started(response_id=response_id, model=model, media=found, warnings=warnings)
     )
 
 

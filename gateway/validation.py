@@ -37,10 +37,6 @@ def _check_role(role: visual_pb2.Role.ValueType, index: int) -> None:
     field = f"messages[{index}].role"
     if role not in (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT):
         raise BadMessages("a message needs a role", field=field)
-    if role == visual_pb2.ROLE_SYSTEM and index > 0:
-        raise BadMessages("only the first message may be the system's", field=field)
-    if role == visual_pb2.ROLE_ASSISTANT and index == 0:
-        raise BadMessages("a conversation cannot begin with the assistant", field=field)
 
 
 def _check_message(message: chat_pb2.Message, field: str, limits: RequestLimits) -> None:

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-_BYTE_OF: dict[str, int] = {
-    character: byte
-    for byte, character in bytes_to_unicode().items()  # type: ignore[no-untyped-call]
-}
-"""Byte-level vocabularies write each byte as one printable character."""
+_PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+_OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
+_BYTE_OF: dict[str, int] = {chr(byte): byte for byte in _PRINTABLE}
+_BYTE_OF.update({chr(256 + index): byte for index, byte in enumerate(_OTHERS)})
+"""Byte-level vocabularies write each byte as one printable character: itself, or one from 256 on."""
 
 
 class Detokenizer:

@@ -13,6 +13,7 @@ from llm_service.conversation import Message, Visual
 from llm_service.detokenizer import Detokenizer
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.interface import (
+    Admitted,
     Engine,
     EngineRequest,
     EngineStatus,
@@ -72,12 +73,52 @@ class Finished:
     completion_token_count: int
     """Without the stop token."""
     increments: tuple[int, ...]
-    """Ticks per visual token of each picture and clip, in order."""
+    """Ticks per visual token of each image and video, in order."""
     queue_seconds: float
     """How long the prompt waited for its first step."""
 
 
 Event = Started | Delta | Finished
+
+
+class _Reply:
+    """What has come of one reply, and whether it has ended."""
+
+    def __init__(self, text: Detokenizer, resume_ids: Sequence[int], max_tokens: int, clock: ReplyClock) -> None:
+        for token_id in resume_ids:
+            text.add(token_id)
+        self.token_count = len(resume_ids)
+        """Without the stop token."""
+        self.admitted = Admitted(cached_token_count=0, queue_seconds=0.0)
+        self._text, self._max_tokens, self._clock, self._phases = text, max_tokens, clock, PhaseClock()
+        self._is_stopped = False
+
+    def end(self) -> FinishReason | None:
+        """None while there is more to generate. A reply that broke off between its last token and its end has none."""
+        if self._is_stopped or self._text.is_stopped:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if self.token_count >= self._max_tokens else None
+
+    def admit(self, admitted: Admitted) -> None:
+        self.admitted = admitted
+        self._phases.started(admitted.queue_seconds)
+
+    def add(self, token: GeneratedToken) -> Delta | None:
+        """None for the stop token, which has no text."""
+        self._clock.token()
+        self._phases.token()
+        COMPLETION_TOKENS.inc()
+        self._is_stopped = token.finish is FinishReason.STOP
+        if self._is_stopped:
+            return None
+        self.token_count += 1
+        return Delta(self._text.add(token.token_id), token)
+
+    def finish(self) -> str:
+        """Text that was held back."""
+        self._phases.record()
+        CACHED_TOKENS.inc(self.admitted.cached_token_count)
+        return self._text.finish()
 
 
 class Generator:
@@ -102,7 +143,7 @@ class Generator:
 
         Raises PromptTooLong, BadOption, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
         """
-        clock = ReplyClock()
+        arrived = ReplyClock()
         visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
         self._window.refuse_visuals(visuals)
         prompt = await self._build(request.messages)
@@ -112,42 +153,28 @@ class Generator:
 
         PROMPT_TOKENS.inc(len(prompt.token_ids))
         RESUMED_REPLIES.inc(bool(request.resume_ids))
-        text = Detokenizer(self._tokenizer, request.stop)
-        for token_id in request.resume_ids:
-            text.add(token_id)
-        completion_count, cached_count, queue_seconds = len(request.resume_ids), 0, 0.0
-        phases = PhaseClock()
-        # A reply may break off between its last token and its end: then there is nothing left to generate.
-        has_ended = text.is_stopped
-        reason = FinishReason.STOP if has_ended else FinishReason.LENGTH
-        if completion_count < fitted.max_tokens and not has_ended:
-            async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as tokens:
-                async for token in tokens:
-                    clock.token()
-                    phases.token(token.queue_seconds)
-                    queue_seconds = token.queue_seconds
-                    COMPLETION_TOKENS.inc()
-                    cached_count = token.cached_token_count
-                    if token.finish is FinishReason.STOP:
-                        reason = FinishReason.STOP
+        reply = _Reply(Detokenizer(self._tokenizer, request.stop), request.resume_ids, fitted.max_tokens, arrived)
+        if reply.end() is None:
+            async with aclosing(self._engine.generate(self._engine_request(request, prompt, fitted))) as events:
+                async for event in events:
+                    if isinstance(event, Admitted):
+                        reply.admit(event)
+                    elif (delta := reply.add(event)) is not None:
+                        yield delta
+                    if reply.end() is FinishReason.STOP:
                         break
-                    completion_count += 1
-                    yield Delta(text.add(token.token_id), token)
-                    if text.is_stopped:
-                        reason = FinishReason.STOP
-                        break
-        phases.record()
-        CACHED_TOKENS.inc(cached_count)
-        if rest := text.finish():
+        if rest := reply.finish():
             yield Delta(rest, None)
+        reason = reply.end()
+        assert reason is not None
         yield Finished(
             reason=reason,
             prompt_token_count=len(prompt.token_ids),
-            cached_token_count=cached_count,
+            cached_token_count=reply.admitted.cached_token_count,
             visual_token_count=sum(visual.token_count for visual in visuals),
-            completion_token_count=completion_count,
+            completion_token_count=reply.token_count,
             increments=tuple(fitted.increments[visual] for visual in visuals),
-            queue_seconds=queue_seconds,
+            queue_seconds=reply.admitted.queue_seconds,
         )
 
     def status(self) -> EngineStatus:

@@ -66,11 +66,12 @@ class EngineCollector(Collector):
             ("kv_used_pages", "Those of them that requests hold.", status.used_page_count),
         ):
             yield GaugeMetricFamily(f"internvl_llm_{name}", text, value)
+        counts = status.since_start
         for name, text, count in (
-            ("preemptions", "Requests that lost their pages and started again.", status.preemption_count),
-            ("steps", "Passes through the model.", status.step_count),
-            ("step_tokens", "Tokens of all passes; over steps, the mean batch.", status.step_token_count),
-            ("started_requests", "Requests that left the queue.", status.started_count),
-            ("queue_wait_seconds", "What those waited, in all.", status.queue_wait_seconds),
+            ("preemptions", "Requests that lost their pages and started again.", counts.preemption_count),
+            ("steps", "Passes through the model.", counts.step_count),
+            ("step_tokens", "Tokens of all passes; over steps, the mean batch.", counts.step_token_count),
+            ("started_requests", "Requests that left the queue.", counts.started_count),
+            ("queue_wait_seconds", "What those waited, in all.", counts.queue_wait_seconds),
         ):
             yield CounterMetricFamily(f"internvl_llm_{name}", text, count)

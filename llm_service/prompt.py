@@ -12,17 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
 
 from llm_service.conversation import Message, Role, Visual
+from shared.checkpoint.tokenizer import TokenizerUnsupported
 
 GROUNDING_TAGS = ("<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>")
 """Tokens a user may write: they mark regions and phrases, and give no control over the conversation."""
 _GROUNDING = re.compile(f"({'|'.join(GROUNDING_TAGS)})")
-
-
-class TokenizerUnsupported(ValueError):
-    """A tokenizer without InternVL's control tokens."""
 
 
 class Control(Enum):
@@ -71,12 +68,13 @@ class Prompt:
 class PromptBuilder:
     """Renders conversations for one tokenizer and one default system message."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, system_message: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, system_message: str) -> None:
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # a special token in a user's text is text
         self._system_message = system_message
         self._ids = {control: _control_id(tokenizer, control) for control in Control}
-        known = tokenizer.get_added_vocab()
-        self._grounding_ids = {tag: known[tag] for tag in GROUNDING_TAGS if tag in known}
+        added = {token.content: token_id for token_id, token in tokenizer.get_added_tokens_decoder().items()}
+        self._grounding_ids = {tag: added[tag] for tag in GROUNDING_TAGS if tag in added}
 
     @property
     def stop_token_id(self) -> int:
@@ -106,8 +104,7 @@ class PromptBuilder:
             if piece in self._grounding_ids:
                 token_ids.append(self._grounding_ids[piece])
             elif piece:
-                encoded = self._tokenizer(piece, add_special_tokens=False, split_special_tokens=True)
-                token_ids += encoded["input_ids"]
+                token_ids += self._tokenizer.encode(piece, add_special_tokens=False).ids
         return token_ids
 
 
@@ -192,8 +189,8 @@ def _merged(segments: Iterable[Segment]) -> Iterator[Segment]:
         yield text
 
 
-def _control_id(tokenizer: PreTrainedTokenizerBase, control: Control) -> int:
-    token_id = tokenizer.convert_tokens_to_ids(control.value)
-    if not isinstance(token_id, int) or tokenizer.convert_ids_to_tokens(token_id) != control.value:
+def _control_id(tokenizer: Tokenizer, control: Control) -> int:
+    token_id = tokenizer.token_to_id(control.value)
+    if token_id is None:
         raise TokenizerUnsupported(f"the tokenizer has no token {control.value}")
     return token_id

@@ -3,8 +3,6 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
 from internvl.llm.v1 import llm_pb2_grpc
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.choose import running_engine
@@ -18,6 +16,7 @@ from llm_service.settings import LlmSettings
 from llm_service.window import Window
 from shared.checkpoint.config import ModelConfig
 from shared.checkpoint.info import model_info
+from shared.checkpoint.tokenizer import load_tokenizer
 from shared.checkpoint.weights import Checkpoint, resolve_folder
 from shared.serving.metrics import collected
 from shared.serving.rpc import Server
@@ -29,7 +28,7 @@ SERVICE = "internvl.llm.v1.LlmService"
 
 
 def main() -> None:
-    """The command `internvl-llm`."""
+    """Runs the service until it is stopped."""
     run_service(LlmSettings, serve)
 
 
@@ -38,7 +37,7 @@ async def serve(settings: LlmSettings) -> None:
     server = Server(settings)
     checkpoint = Checkpoint.from_folder(resolve_folder(settings.model, settings.revision))
     config = ModelConfig.from_folder(checkpoint.folder)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint.folder)
+    tokenizer = load_tokenizer(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
     window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
     async with AsyncExitStack() as exit_stack:
@@ -53,10 +52,10 @@ async def serve(settings: LlmSettings) -> None:
         )
         exit_stack.push_async_callback(embeddings.close)
         engine = await exit_stack.enter_async_context(running_engine(settings, checkpoint.folder))
-        generator = Generator(engine, prompts, tokenizer.backend_tokenizer, embeddings, window)
+        generator = Generator(engine, prompts, tokenizer, embeddings, window)
         servicer = LlmServicer(
             generator,
-            tokenizer.backend_tokenizer,
+            tokenizer,
             model_info(settings, checkpoint, config),
             default_increment=increment_ticks(settings.default_increment),
         )

@@ -47,8 +47,6 @@ def _message(message: llm_pb2.Message, index: int, default: Increment) -> Messag
     role = _ROLES.get(message.role)
     if role is None:
         raise BadMessages("a message needs a role", field=f"{field}.role")
-    if role is Role.SYSTEM and index > 0:
-        raise BadMessages("only the first message may be the system's", field=f"{field}.role")
     parts = tuple(_part(part, f"{field}.parts[{place}]", default) for place, part in enumerate(message.parts))
     if role is not Role.USER and any(isinstance(part, Visual) for part in parts):
         raise BadMessages("only user messages hold pictures and clips", field=f"{field}.parts")

@@ -4,14 +4,15 @@ server          composes the service
 servicer        translates VisionService to calls of `encoder`
 encoder         one file end to end
 encoder_status  how busy it is
-image           bytes to an RGB image
-video           bytes to sampled frames
+file_kinds      what a file is, by its first bytes
 tiles           an image to tiles
 pixels          tiles to normalized tensors
 tile_queue      which tiles are encoded next
 batcher         tiles of many requests in batches for the device
 settings        settings of the service
 metrics         metrics of the service
+image           bytes to an RGB image
+video           bytes to sampled frames
 decoder         files to tiles, in confined processes
 copies          embeddings and media kept in memory and in Redis
 model           tiles to visual tokens

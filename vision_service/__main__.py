@@ -1,5 +1,15 @@
-"""`python -m vision_service`."""
+"""`python -m vision_service`, and the command `internvl-vision`."""
 
-from vision_service.server import main
+from shared.serving.early_stop import end_on_sigterm
 
-main()
+
+def main() -> None:
+    """Runs the service. SIGTERM is handled first, before modules are imported and anything is loaded."""
+    end_on_sigterm()
+    from vision_service.server import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -20,14 +20,15 @@ from vision_service.decoder.job import ImageJob, Job, VideoJob
 from vision_service.decoder.pool import Decoders
 from vision_service.decoder.process import Decoded
 from vision_service.encoder_status import EncoderStatus
-from vision_service.image import ImageLimits
+from vision_service.image.decoding import ImageLimits
+from vision_service.image.pictures import Pictures
 from vision_service.metrics import DECODE_SECONDS, EMBEDDINGS
 from vision_service.tiles import TilingOptions
-from vision_service.video import FrameOptions, VideoLimits
+from vision_service.video.sampling import FrameOptions, VideoLimits
 
 log = logging.getLogger(__name__)
 _UPLOAD_WAIT_SECONDS = 10.0
-PREPROCESSING_VERSION = "1"
+PREPROCESSING_VERSION = "2"
 """Raise it when the same bytes and options give other tiles."""
 
 Source = bytes | str
@@ -52,7 +53,7 @@ class EncoderLimits:
     image: ImageLimits
     video: VideoLimits
     max_queued_decodes: int
-    exif_orientation: bool
+    pictures: Pictures
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Encoder:
 
     async def encode_image(self, tenant: str, source: Source, tiling: TilingOptions) -> Encoded:
         """Raises ImageUnreadable, ImageTooLarge, MediaExpired, ResourceExhausted."""
-        return await self._encode(tenant, source, ImageJob(tiling, self._limits.image, self._limits.exif_orientation))
+        return await self._encode(tenant, source, ImageJob(tiling, self._limits.image, self._limits.pictures))
 
     async def encode_video(self, tenant: str, source: Source, frames: FrameOptions, tiling: TilingOptions) -> Encoded:
         """Raises VideoUnreadable, VideoTooLarge, BadOption, MediaExpired, ResourceExhausted."""
@@ -174,7 +175,7 @@ class Encoder:
         decoded = await self._decode(data, job)
         with span("encode", tiles=len(decoded.tiles)):
             rows = await self._batcher.encode(decoded.tiles)
-        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts)
+        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts, decoded.source_count)
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         with span("store", bytes=sum(map(len, tiles))):

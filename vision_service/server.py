@@ -22,17 +22,17 @@ from vision_service.copies.write_behind import WriteBehind
 from vision_service.decoder.pool import DecoderPool
 from vision_service.decoder.process import ProcessLimits
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
-from vision_service.image import ImageLimits
+from vision_service.image.decoding import ImageLimits
 from vision_service.metrics import EncoderCollector
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.servicer import VisionServicer
 from vision_service.settings import VisionSettings
-from vision_service.video import VideoLimits
+from vision_service.video.sampling import VideoLimits
 
 
 def main() -> None:
-    """The command `internvl-vision`."""
+    """Runs the service until it is stopped."""
     run_service(VisionSettings, serve)
 
 
@@ -93,9 +93,9 @@ async def _start_encoder(settings: VisionSettings, checkpoint: Checkpoint, model
         ),
         EncoderLimits(
             image=ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.max_image_side),
-            video=VideoLimits(settings.max_video_bytes, settings.max_image_pixels),
+            video=VideoLimits(settings.max_video_bytes, settings.max_image_pixels, settings.max_video_pixels),
             max_queued_decodes=settings.max_queued_decodes,
-            exif_orientation=settings.exif_orientation,
+            pictures=settings.pictures,
         ),
         ReplicaFlight(redis, wait_seconds=settings.replica_wait_seconds),
         codec=Codec.PLANES if settings.compress_embeddings else Codec.RAW,

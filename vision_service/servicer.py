@@ -14,7 +14,7 @@ from shared.checkpoint.config import ModelConfig
 from vision_service.encoder import Encoded, Encoder, Source
 from vision_service.settings import VisionSettings
 from vision_service.tiles import TilingOptions
-from vision_service.video import FrameOptions
+from vision_service.video.sampling import FrameOptions
 
 MAX_TENANT_CHARS = 256
 
@@ -45,7 +45,10 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             most = _in_range(request.max_tile_count, 1, self._config.max_tile_count, "max_tile_count")
         encoded = await self._encoder.encode_image(_tenant(request.tenant), _source(request), self._tiling(most))
         return vision_pb2.EncodeResponse(
-            embedding=self._reference(encoded), media_id=encoded.media_id, cached=encoded.cached
+            embedding=self._reference(encoded),
+            media_id=encoded.media_id,
+            cached=encoded.cached,
+            source_count=encoded.manifest.source_count,
         )
 
     async def EncodeVideo(  # noqa: N802
@@ -63,6 +66,7 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             media_id=encoded.media_id,
             cached=encoded.cached,
             frame_tile_counts=encoded.manifest.part_tile_counts,
+            source_count=encoded.manifest.source_count,
         )
 
     async def PutMedia(  # noqa: N802

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.serving.settings import MEBIBYTE, ModelSettings, device_present
+from vision_service.image.pictures import Pictures
 
 
 class VisionSettings(ModelSettings):
@@ -29,12 +30,14 @@ class VisionSettings(ModelSettings):
     """Most pixels of a picture; checked before it is decoded."""
     max_image_side: int = 65_535
     """Longest side of a picture in pixels."""
-    exif_orientation: bool = False
-    """Turn pictures as their EXIF says; the reference does not."""
+    pictures: Pictures = Pictures.AS_SEEN
+    """as_seen: alpha over white, 16 bits scaled to 8, turned as EXIF says; reference: none of it, as OpenGVLab does."""
     max_video_bytes: int = 512 * MEBIBYTE
     """Largest clip file."""
     max_video_frames: int = 128
     """Most frames sampled from a clip."""
+    max_video_pixels: int = 1_100_000_000
+    """Most pixels of all frames sampled from a clip; checked before they are decoded. 128 of 3840x2160 fit."""
     default_video_frames: int = 8
     """Frames sampled from a clip whose request names no count."""
     decode_workers: int = Field(default=2, ge=1)

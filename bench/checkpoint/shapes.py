@@ -89,10 +89,24 @@ def native_config(shape: FamilyShape) -> InternVLConfig:
 def original_config(shape: FamilyShape, dtype_name: str) -> dict[str, Any]:
     """As OpenGVLab/InternVL3-* carry it."""
     tower = shape.tower
-    decoder = {**_decoder_config(shape.decoder), "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    decoder = {
+        **_decoder_config(shape.decoder),
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        # Said by name: without them the original code attends to the last 4,096 tokens only.
+        "sliding_window": None,
+        "use_sliding_window": False,
+        "max_window_layers": 70,
+    }
     return {
         "model_type": "internvl_chat",
         "architectures": ["InternVLChatModel"],
+        # Code of the hub's repository, which nothing here runs.
+        "auto_map": {
+            "AutoConfig": "configuration_internvl_chat.InternVLChatConfig",
+            "AutoModel": "modeling_internvl_chat.InternVLChatModel",
+            "AutoModelForCausalLM": "modeling_internvl_chat.InternVLChatModel",
+        },
         "downsample_ratio": 0.5,
         "dynamic_image_size": True,
         "force_image_size": tower.tile_size,

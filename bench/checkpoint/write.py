@@ -20,6 +20,7 @@ from transformers import InternVLForConditionalGeneration
 
 from bench.checkpoint.qwen import tokenizer
 from bench.checkpoint.shapes import FAMILY, FamilyShape, native_config, original_config
+from bench.checkpoint.tokenizer_files import write_as_released
 from deploy.local.demo_model.layout import to_original
 
 Layout = Literal["internvl", "hf"]
@@ -41,7 +42,10 @@ def write_checkpoint(
         raise FileExistsError(f"{folder} is not empty")
     folder.mkdir(parents=True, exist_ok=True)
     _write_config(folder, shape, dtype, layout)
-    tokenizer().save_pretrained(folder)
+    if layout == "internvl":
+        write_as_released(folder, tokenizer().backend_tokenizer)
+    else:
+        tokenizer().save_pretrained(folder)
     shapes = tensor_shapes(shape, layout)
     shards = list(_shards(shapes, dtype, shard_bytes))
     sizes = {name: math.prod(shapes[name]) * dtype.itemsize for name in shapes}

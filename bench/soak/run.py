@@ -27,7 +27,7 @@ from tests.support.checkpoints import TILE_SIZE, write_random_checkpoint
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.pictures import file_of
 from tests.support.redis import server
-from vision_service.image import ImageLimits, decode_image
+from vision_service.image.decoding import ImageLimits, decode_image
 from vision_service.model.loading import load_visual_encoder
 from vision_service.pixels import normalize
 from vision_service.tiles import TilingOptions, cut

@@ -1,17 +1,14 @@
 """A body of the OpenAI API as a request of ours, and our names of fields as the client's. Pure."""
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator
 
 from gateway.openai_api.body import ChatBody, ImagePart, ImageUrl, Increment, Message, Part, TextPart, VideoPart
+from gateway.openai_api.data_url import WHITE_SPACE, data_of, why_no_url
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import sampling_pb2, visual_pb2
 from internvl.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
 
-_DATA = re.compile(r"data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
-_MAX_PREFIX_CHARS = 256
 _ROLES = {
     "system": visual_pb2.ROLE_SYSTEM,
     "developer": visual_pb2.ROLE_SYSTEM,
@@ -21,7 +18,8 @@ _ROLES = {
 _DEFAULT_TEMPERATURE = 1.0
 """OpenAI's; ours is 0."""
 _PARTS = re.compile(r"\.parts\b")
-_SOURCE = re.compile(r"\.(image|video)\b(?:\.(?:data|uri))?")
+_SOURCE = re.compile(r"\.(image|video)\.(?:data|uri)\b")
+_MEDIUM = re.compile(r"\.(image|video)\b")
 
 
 def chat_requests(body: ChatBody) -> list[chat_pb2.ChatRequest]:
@@ -51,7 +49,7 @@ def public_field(field: str, body: ChatBody) -> str:
     if section == "visual":
         return rest
     path = _PARTS.sub(".content", field)
-    path = _SOURCE.sub(r".\1_url", path)
+    path = _MEDIUM.sub(r".\1_url", _SOURCE.sub(r".\1_url.url", path))
     return path.replace("_url.visual.", "_url.").replace("_url.frames.", "_url.")
 
 
@@ -81,7 +79,7 @@ def _image(image: ImageUrl, path: str) -> chat_pb2.Image:
     visual = _visual(tiles, image.position_increment)
     if (data := _inline(image.url, ImageUnreadable, path)) is not None:
         return chat_pb2.Image(data=data, visual=visual)
-    return chat_pb2.Image(uri=image.url, visual=visual)
+    return chat_pb2.Image(uri=image.url.strip(WHITE_SPACE), visual=visual)
 
 
 def _video(part: VideoPart, path: str) -> chat_pb2.Video:
@@ -92,23 +90,17 @@ def _video(part: VideoPart, path: str) -> chat_pb2.Video:
     )
     if (data := _inline(clip.url, VideoUnreadable, path)) is not None:
         return chat_pb2.Video(data=data, visual=visual, frames=frames)
-    return chat_pb2.Video(uri=clip.url, visual=visual, frames=frames)
+    return chat_pb2.Video(uri=clip.url.strip(WHITE_SPACE), visual=visual, frames=frames)
 
 
 def _inline(url: str, error: type[InvalidRequest], path: str) -> bytes | None:
-    """The bytes of a data: URL; None for any other. What it says of their type is not looked at: the bytes tell."""
-    if url[:5].lower() != "data:":
-        return None
-    prefix = _DATA.match(url[:_MAX_PREFIX_CHARS])
-    if prefix is None:
-        raise error("a data: URL must be of the form data:TYPE;base64,...", field=path)
+    """The bytes of a data: URL; None for an address."""
+    if (complaint := why_no_url(url)) is not None:
+        raise error(complaint, field=path)
     try:
-        data = base64.b64decode(url[prefix.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        raise error("the data: URL is not base64", field=path) from None
-    if not data:
-        raise error("there are no bytes", field=path)
-    return data
+        return data_of(url)
+    except ValueError as wrong:
+        raise error(str(wrong), field=path) from None
 
 
 def _visual(max_tile_count: int | None, increment: Increment | None) -> visual_pb2.VisualOptions:

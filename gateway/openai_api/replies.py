@@ -24,10 +24,15 @@ class Completion:
             "system_fingerprint": f"fp_{fingerprint[:12]}",
         }
         self._choices = [_Choice(index) for index in range(choice_count)]
+        self._started = chat_pb2.Started()
 
     def take(self, index: int, event: chat_pb2.ChatResponse) -> Json:
         """Adds an event of choice `index`; the chunk that tells of it."""
-        return self._chunk([self._choices[index].take(event)])
+        chunk = self._chunk([self._choices[index].take(event)])
+        if event.HasField("started") and index == 0:
+            self._started = event.started
+            return chunk | self._warnings()
+        return chunk
 
     def usage_chunk(self) -> Json:
         """The last one of a stream, where it was asked for."""
@@ -36,10 +41,14 @@ class Completion:
     def whole(self) -> Json:
         """All of it, once every choice has finished."""
         choices = [choice.whole() for choice in self._choices]
-        return {"object": "chat.completion", **self._common, "choices": choices, "usage": self._usage()}
+        common = {"object": "chat.completion", **self._common, **self._warnings()}
+        return common | {"choices": choices, "usage": self._usage()}
 
     def _chunk(self, choices: Sequence[Json]) -> Json:
         return {"object": "chat.completion.chunk", **self._common, "choices": list(choices)}
+
+    def _warnings(self) -> Json:
+        return {"warnings": list(self._started.warnings)} if self._started.warnings else {}
 
     def _usage(self) -> Json:
         """The prompt counts once: its choices share it."""
@@ -55,6 +64,10 @@ class Completion:
                 "visual_tokens": prompt.visual_token_count,
             },
             "position_increments": list(prompt.position_increments),
+            "media": [
+                {"id": medium.id, "source_count": medium.source_count, "read_count": medium.read_count}
+                for medium in self._started.media
+            ],
         }
 
 

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 
 from gateway.settings import GatewaySettings
 from internvl.transport.tls import TlsFiles
+from shared.serving.file_watch import FileWatch
 
 log = logging.getLogger(__name__)
 _RENEW_SECONDS = 10.0
@@ -30,7 +31,7 @@ async def http_server(app: Starlette, settings: GatewaySettings, stopping: async
         server = _Server(_config(app, settings))
         port = int(listener.getsockname()[1])
         serving = asyncio.create_task(server.serve([listener]))
-        serving.add_done_callback(lambda _: stopping.set())  # one door alone is not a gateway
+        serving.add_done_callback(lambda _: stopping.set())  # if HTTP stops, stop gRPC as well
         watches = [asyncio.create_task(_drain(server, stopping))]
         if settings.tls_files is not None:
             watches.append(asyncio.create_task(_renew(server.config, settings.tls_files)))
@@ -47,7 +48,7 @@ async def http_server(app: Starlette, settings: GatewaySettings, stopping: async
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the gateway's own to hear."""
+        """Leaves signals to the gateway."""
         yield
 
 
@@ -57,20 +58,17 @@ async def _drain(server: uvicorn.Server, stopping: asyncio.Event) -> None:
 
 
 async def _renew(config: uvicorn.Config, files: TlsFiles) -> None:
-    """New connections get new certificates soon after the files changed; broken ones change nothing."""
-    signature = files.signature()
+    """New connections get new certificates soon after the files changed."""
+
+    def load() -> None:
+        files.check()
+        if config.ssl is not None:
+            config.ssl.load_cert_chain(str(files.certificate), str(files.key))
+
+    watch = FileWatch("TLS files of the HTTP port", files.paths, load)
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
-        try:
-            if config.ssl is None or files.signature() == signature:
-                continue
-            signature = files.signature()
-            files.check()
-            config.ssl.load_cert_chain(str(files.certificate), str(files.key))
-        except (ValueError, OSError) as error:
-            log.error("new certificates are not usable: those before still count", extra={"cause": str(error)})
-        else:
-            log.info("new certificates count", extra={"certificate": str(files.certificate)})
+        watch.reread()
 
 
 @contextmanager

@@ -1,7 +1,6 @@
-"""Who asks: from the API key of a request to its tenant. Transport-neutral: gRPC and HTTP hand in the same string.
+"""API key of a request to its tenant. Transport-neutral: gRPC and HTTP hand in the same string.
 
-The key file is read again when it changes. A new one that is broken changes nothing: the old one counts, and the log
-says what is wrong.
+The key file is reloaded when it changes. A new one that is broken is rejected, and the log says why.
 """
 
 import asyncio
@@ -13,30 +12,30 @@ from typing import Self
 from gateway.settings import GatewaySettings
 from gateway.tenancy.key_file import KeyFile, Limits, key_digest
 from internvl.errors import KeyMissing, KeyUnknown, TenantSuspended
+from shared.serving.file_watch import FileWatch
 
 log = logging.getLogger(__name__)
-_Signature = tuple[int, int, int]
-"""Of a file: inode, size, time of the last change."""
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """Whose a request is. The name scopes media ids, embeddings and reused keys and values."""
+    """The tenant that a request belongs to. Its name scopes media ids, embeddings and reused keys and values."""
 
     name: str
     limits: Limits
 
 
 class Tenants:
-    """All of them."""
+    """All tenants."""
 
     def __init__(self, path: Path | None, *, default: str) -> None:
         """Without a file everyone is the default tenant, key or no key. Raises ValueError and OSError."""
-        self._path = path
         self._default = Tenant(default, Limits())
-        self._signature = None if path is None else _signature(path)
-        self._file = None if path is None else KeyFile.read(path)
-        self._log_what_counts()
+        self._watch = None if path is None else FileWatch("key file", [path], lambda: KeyFile.read(path))
+        if self._watch is None:
+            log.warning("no key file: every caller that reaches this port may use it", extra={"tenant": default})
+        else:
+            self._log_loaded(self._watch.value)
 
     @classmethod
     def from_settings(cls, settings: GatewaySettings) -> Self:
@@ -47,15 +46,16 @@ class Tenants:
 
         Raises KeyMissing, KeyUnknown, TenantSuspended.
         """
-        if self._file is None:
+        if self._watch is None:
             return self._default
+        file = self._watch.value
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise KeyMissing("an API key is needed: authorization: Bearer KEY")
-        name = self._file.keys.get(key_digest(key.strip()))
+        name = file.keys.get(key_digest(key.strip()))
         if name is None:
             raise KeyUnknown("the API key is not known here")
-        limits = self._file.tenants[name]
+        limits = file.tenants[name]
         if limits.suspended:
             raise TenantSuspended("the tenant of this API key is suspended")
         return Tenant(name, limits)
@@ -67,37 +67,9 @@ class Tenants:
             await asyncio.to_thread(self.reread)
 
     def reread(self) -> None:
-        """Takes over a file that has changed, if it is whole."""
-        if self._path is None:
-            return
-        try:
-            signature = _signature(self._path)
-            if signature == self._signature:
-                return
-            self._signature = signature
-            self._file = KeyFile.read(self._path)
-        except (ValueError, OSError) as error:
-            self._complain(error)
-        else:
-            self._log_what_counts()
+        """Reloads a file that has changed."""
+        if self._watch is not None and self._watch.reread():
+            self._log_loaded(self._watch.value)
 
-    def _complain(self, error: ValueError | OSError) -> None:
-        """Once for each state of the file: it is looked at every second."""
-        cause = error.strerror if isinstance(error, OSError) else str(error)
-        if isinstance(error, OSError):
-            missing, self._signature = self._signature is None, None
-            if missing:
-                return
-        log.error("the key file is not usable: the one before still counts", extra={"cause": cause})
-
-    def _log_what_counts(self) -> None:
-        if self._file is None:
-            log.warning("no key file: whoever reaches this port may use it", extra={"tenant": self._default.name})
-        else:
-            counts = {"tenant_count": len(self._file.tenants), "key_count": len(self._file.keys)}
-            log.info("the key file counts", extra=counts)
-
-
-def _signature(path: Path) -> _Signature:
-    found = path.stat()  # of what a link points to: that is how Kubernetes changes a mounted secret
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    def _log_loaded(self, file: KeyFile) -> None:
+        log.info("key file loaded", extra={"tenant_count": len(file.tenants), "key_count": len(file.keys)})

@@ -2,7 +2,6 @@
 
 interface   what the rest of the service knows of an engine
 rows        visual rows that an engine asks for
-counts      counts since start
 choose      the engine that the settings name
 pytorch     the engine of this repository
 vllm        vLLM as the engine

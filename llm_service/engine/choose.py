@@ -12,15 +12,15 @@ from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.model_thread import ModelThread
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.options import ModelOptions
-from llm_service.model.ranks.followers import Followers
+from llm_service.model.ranks.start import start
 from llm_service.settings import LlmSettings
 
 
 @asynccontextmanager
 async def running_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[Engine]:
     """An engine over the checkpoint in `folder`. Raises ValueError and its kinds if it cannot be served so."""
-    start = _vllm_engine if settings.engine == "vllm" else _torch_engine
-    async with start(settings, folder) as engine:
+    running = _vllm_engine if settings.engine == "vllm" else _torch_engine
+    async with running(settings, folder) as engine:
         yield engine
 
 
@@ -40,22 +40,21 @@ async def _torch_engine(settings: LlmSettings, folder: Path) -> AsyncIterator[En
     )
     limits = SchedulerLimits(settings.tokens_per_step, settings.max_running, settings.max_waiting)
     thread = ModelThread()
-    followers, loaded = await asyncio.wrap_future(
-        thread.submit(lambda: Followers.load(options, settings.tensor_parallel, settings.log_level))
+    loaded = await asyncio.wrap_future(
+        thread.submit(lambda: start(options, settings.tensor_parallel, settings.log_level))
     )
     engine = TorchEngine(
         loaded.model,
         page_count=loaded.page_count,
         page_size=loaded.page_size,
         limits=limits,
-        followers=followers,
         thread=thread,
     )
     try:
         yield engine
     finally:
         await engine.close()
-        followers.close()
+        loaded.model.ranks.close()
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
 """What the rest of the service knows of an engine. Small enough that another engine can stand behind it."""
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from enum import Enum
 
 import torch
@@ -39,6 +40,10 @@ class SamplingParameters:
     frequency_penalty: float = 0.0
     top_logprob_count: int | None = None
     """None: no log-probabilities."""
+
+    @property
+    def has_penalty(self) -> bool:
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -77,32 +82,31 @@ class Logprob:
 
 
 @dataclass(frozen=True)
+class Admitted:
+    """The request has left the queue. Comes once, before its tokens."""
+
+    cached_token_count: int
+    """Tokens of the prompt whose keys and values were there already."""
+    queue_seconds: float
+    """How long the request waited for its first step."""
+
+
+@dataclass(frozen=True)
 class GeneratedToken:
     """One token of the reply. A stop token is reported, as the last one, with FinishReason.STOP."""
 
     token_id: int
     finish: FinishReason | None
-    cached_token_count: int
-    """Tokens of the prompt whose keys and values were there already."""
     logprob: Logprob | None = None
     alternatives: tuple[Logprob, ...] = ()
-    queue_seconds: float = 0.0
-    """How long its request waited for its first step."""
 
 
 @dataclass(frozen=True)
-class EngineStatus:
-    """What an engine holds right now."""
+class Counts:
+    """The work of an engine since it started, or of one step."""
 
-    waiting_count: int
-    running_count: int
-    page_count: int
-    used_page_count: int
-    """Pages that sequences hold; cached pages nobody holds are free."""
-    waiting_token_count: int = 0
-    """Tokens that requests which have not started still have to compute."""
     preemption_count: int = 0
-    """Since the start, as all that follows: requests that lost their pages and began again."""
+    """Requests that lost their pages and began again."""
     step_count: int = 0
     """Passes through the model."""
     step_token_count: int = 0
@@ -110,7 +114,24 @@ class EngineStatus:
     started_count: int = 0
     """Requests that left the queue."""
     queue_wait_seconds: float = 0.0
-    """What these waited, in all."""
+    """Time that these waited, in all."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What an engine holds right now, and has done until now."""
+
+    waiting_count: int
+    running_count: int
+    page_count: int
+    used_page_count: int
+    """Pages that requests hold; cached pages that none holds are free."""
+    waiting_token_count: int = 0
+    """Tokens that requests which have not started still have to compute."""
+    since_start: Counts = Counts()
 
 
 class Engine(ABC):
@@ -121,15 +142,15 @@ class Engine(ABC):
         """Returns when the engine has died and will answer nothing any more; the process should be replaced."""
 
     @abstractmethod
-    def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
-        """Tokens as they are made. Closing the iterator stops the request and frees what it held within a step.
+    def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
+        """One Admitted, then tokens as they are made. Closing it stops the request and frees what that held in a step.
 
         Raises QueueFull, PromptTooLong, whatever `load` raises, or Unavailable if the engine has died.
         """
 
     @abstractmethod
     def status(self) -> EngineStatus:
-        """What is held now, all zero but page_count when idle; and what was counted since the start."""
+        """What is held now, all zero but page_count when idle, and the counts since the start."""
 
     @abstractmethod
     async def close(self) -> None:

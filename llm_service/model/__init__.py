@@ -2,7 +2,9 @@
 
 language    embeddings in, logits out
 layer       one decoder layer, with fused projections
+hardware    what this machine computes with, decided once
 projection  linear maps, as weights lie best in this device's memory
+norm        root mean square norm
 quantised   8-bit weights
 rotary      positions to rotations, in float32
 cache       the paged key-value cache

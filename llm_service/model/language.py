@@ -1,21 +1,19 @@
 """Embeddings in, logits out: a dense decoder of transformers' registry on the paged cache.
 
-Legend: T tokens of a step, E hidden size, S rows sampled, K vocabulary.
+Legend: T tokens of a step, E hidden size, R rows sampled, K vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
-from llm_service.model.attention.interface import AttentionKernel, PagedStep
-from llm_service.model.attention.sdpa import SdpaAttention
+from llm_service.model.attention.interface import PagedStep
 from llm_service.model.cache import PagedCache
-from llm_service.model.layer import FUSED_LAYERS, FusedLayer, Layer, Norm, TransformersLayer
-from llm_service.model.projection import Project, project
+from llm_service.model.hardware import Hardware
+from llm_service.model.layer import FUSED_LAYERS, FusedLayer, Layer, TransformersLayer
 from llm_service.model.ranks.ranks import Ranks
 from llm_service.model.rotary import Rotary
 from llm_service.model.step import StepInput
@@ -49,31 +47,30 @@ class LanguageModel:
     def __init__(
         self,
         decoder: PreTrainedModel,
-        kernel: AttentionKernel[Any] | None = None,
+        hardware: Hardware,
         *,
-        project_layer: Project | None = None,
         ranks: Ranks | None = None,
         fill: Fill = lambda name: None,
     ) -> None:
         """Takes the decoder over part by part: each is filled and then gives up its weights, which may be rearranged.
 
-        `project_layer`: how the linear maps of layers are held, where not as they are loaded. Raises DecoderUnsupported
-        for sliding windows, and for layers that are not in FUSED_LAYERS if they are to be cut or held otherwise.
+        Raises DecoderUnsupported for sliding windows, and for layers that are not in FUSED_LAYERS if they are to be cut
+        for several ranks or quantised.
         """
         self.config: PretrainedConfig = decoder.config
         _require_full_attention(self.config)
         self.ranks = ranks or Ranks()
-        self.kernel: AttentionKernel[Any] = kernel or SdpaAttention()
+        self._attention = hardware.attention
         self._rotary = Rotary.from_config(self.config)
         fill("model.embed_tokens")
         weight = _weight(decoder, "model.embed_tokens")
         self.dtype, self.device = weight.dtype, weight.device
         self._embed = Embedding(weight, self.config.vocab_size, self.ranks)
-        self._layers = _take_layers(decoder, fill, project_layer, self.ranks)
+        self._layers = _take_layers(decoder, fill, hardware, self.ranks)
         fill("model.norm")
-        self._norm = Norm(decoder.get_submodule("model.norm"))
+        self._norm = hardware.norm(decoder.get_submodule("model.norm"))
         fill("lm_head")
-        self._head = project(_weight(decoder, "lm_head"))
+        self._head = hardware.linear(_weight(decoder, "lm_head"))
 
     @property
     def hidden_size(self) -> int:
@@ -105,22 +102,21 @@ class LanguageModel:
 
     @torch.inference_mode()
     def forward(self, inputs: StepInput, cache: PagedCache) -> torch.Tensor:
-        """One step; returns float32 logits (S, K)."""
+        """One step, of every rank: the first sends it to the others. Returns float32 logits (R, K)."""
+        self.ranks.send(inputs)
         inputs = inputs.to(self.device)
         hidden = self._embed(inputs.token_ids)
         if inputs.visual_rows is not None:
             hidden[inputs.visual_slots] = inputs.visual_rows.to(hidden.dtype)
-        context = inputs.context
-        rotation = self._rotary(inputs.positions, inputs.ntk_lengths, context.query_counts, hidden.dtype)
-        layout = self.kernel.lay_out(context, cache.page_size)
-        step = PagedStep(cache, context, rotation, self.kernel, layout)
+        rotation = self._rotary(inputs.positions, inputs.ntk_lengths, inputs.query_lens, hidden.dtype)
+        step = PagedStep(cache, inputs.slot_mapping, rotation, self._attention.begin(inputs, cache.page_size))
         for layer in self._layers:
             hidden = layer(hidden, step)
         logits = self._head(self._norm(hidden[inputs.sampled_slots]))
         return self.ranks.join(logits, self.config.vocab_size).float()
 
 
-def _take_layers(decoder: PreTrainedModel, fill: Fill, project_layer: Project | None, ranks: Ranks) -> list[Layer]:
+def _take_layers(decoder: PreTrainedModel, fill: Fill, hardware: Hardware, ranks: Ranks) -> list[Layer]:
     layers = decoder.get_submodule("model.layers")
     assert isinstance(layers, nn.ModuleList)
     taken: list[Layer] = []
@@ -128,8 +124,8 @@ def _take_layers(decoder: PreTrainedModel, fill: Fill, project_layer: Project | 
         fill(f"model.layers.{index}")
         layer, layers[index] = layers[index], nn.Identity()
         if isinstance(layer, FUSED_LAYERS):
-            taken.append(FusedLayer(layer, project_layer or project, ranks))
-        elif project_layer is None and ranks.size == 1:
+            taken.append(FusedLayer(layer, hardware, ranks))
+        elif hardware.weights == "stored" and ranks.size == 1:
             taken.append(TransformersLayer(layer))
         else:
             raise DecoderUnsupported(f"{type(layer).__name__} can be neither quantised nor cut for several ranks")

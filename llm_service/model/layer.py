@@ -10,14 +10,13 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from llm_service.model.attention.interface import PagedStep
-from llm_service.model.kernels.native import native_for
-from llm_service.model.projection import Project, Projection, SummedProjection, project
+from llm_service.model.hardware import Hardware
+from llm_service.model.projection import Project, Projection, SummedProjection
 from llm_service.model.ranks.ranks import Ranks
 
 FUSED_LAYERS = (LlamaDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
@@ -43,27 +42,14 @@ class TransformersLayer(Layer):
         return result[0]
 
 
-class Norm:
-    """Root mean square norm over the last axis; float32 inside."""
-
-    def __init__(self, norm: nn.Module) -> None:
-        self._weight = norm.get_parameter("weight").detach()
-        self._eps = float(norm.variance_epsilon)  # type: ignore[arg-type]
-        self._native = native_for(self._weight.device, self._weight.dtype)
-
-    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        if self._native is not None:
-            return self._native.rms_norm(hidden, self._weight, self._eps)
-        return F.rms_norm(hidden, self._weight.shape, self._weight, self._eps)
-
-
 class FusedLayer(Layer):
     """A layer of FUSED_LAYERS: q, k and v in one projection, the residual sums and SwiGLU inside projections.
 
     With several ranks its weights are this rank's parts: H and G are heads of this rank.
     """
 
-    def __init__(self, layer: nn.Module, project: Project = project, ranks: Ranks | None = None) -> None:
+    def __init__(self, layer: nn.Module, hardware: Hardware, ranks: Ranks) -> None:
+        project, norm = hardware.layer_linear, hardware.norm
         attention, mlp = layer.get_submodule("self_attn"), layer.get_submodule("mlp")
         self._index = int(attention.layer_idx)  # type: ignore[arg-type]
         self._head_dim = int(attention.head_dim)  # type: ignore[arg-type]
@@ -75,14 +61,14 @@ class FusedLayer(Layer):
         weight, bias = (_joined(name, q, k, v) for name in ("weight", "bias"))
         assert weight is not None
         self._qkv = project(weight, bias)
-        self._output = _summed(attention.get_submodule("o_proj"), project, ranks or Ranks())
+        self._output = _summed(attention.get_submodule("o_proj"), project, ranks)
         self._gate, self._up = (_projection(mlp.get_submodule(f"{name}_proj"), project) for name in ("gate", "up"))
-        self._down = _summed(mlp.get_submodule("down_proj"), project, ranks or Ranks())
-        self._attention_norm = Norm(layer.get_submodule("input_layernorm"))
-        self._mlp_norm = Norm(layer.get_submodule("post_attention_layernorm"))
+        self._down = _summed(mlp.get_submodule("down_proj"), project, ranks)
+        self._attention_norm = norm(layer.get_submodule("input_layernorm"))
+        self._mlp_norm = norm(layer.get_submodule("post_attention_layernorm"))
         has_head_norms = hasattr(attention, "q_norm")
-        self._query_norm = Norm(attention.get_submodule("q_norm")) if has_head_norms else None
-        self._key_norm = Norm(attention.get_submodule("k_norm")) if has_head_norms else None
+        self._query_norm = norm(attention.get_submodule("q_norm")) if has_head_norms else None
+        self._key_norm = norm(attention.get_submodule("k_norm")) if has_head_norms else None
 
     def __call__(self, hidden: torch.Tensor, step: PagedStep) -> torch.Tensor:
         hidden = self._output.plus(self._attend(self._attention_norm(hidden), step), hidden)

@@ -5,14 +5,13 @@ loaded model. A rank reads its own parts of the tensors only.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from llm_service.model.attention.interface import PAGED_ATTENTION, AttentionKernel
+from llm_service.model.attention.interface import PAGED_ATTENTION
+from llm_service.model.hardware import Hardware
 from llm_service.model.language import LanguageModel
-from llm_service.model.projection import Project
 from llm_service.model.ranks.ranks import Cut, Ranks
 from shared.checkpoint.config import ModelConfig
 from shared.checkpoint.weights import LANGUAGE_PREFIXES, Checkpoint
@@ -25,12 +24,9 @@ _PREFIX = LANGUAGE_PREFIXES[0]
 def load_language_model(
     checkpoint: Checkpoint,
     config: ModelConfig,
+    hardware: Hardware,
     *,
-    device: torch.device,
-    dtype: torch.dtype,
     progress: Progress,
-    kernel: AttentionKernel[Any] | None = None,
-    project_layer: Project | None = None,
     ranks: Ranks | None = None,
 ) -> LanguageModel:
     """Raises CheckpointInvalid unless the checkpoint has exactly the decoder's tensors, in its shapes.
@@ -38,7 +34,7 @@ def load_language_model(
     Raises RanksUnsupported and DecoderUnsupported as Ranks and LanguageModel do.
     """
     ranks = ranks or Ranks()
-    decoder = empty_decoder(checkpoint, config, dtype, ranks)
+    decoder = empty_decoder(checkpoint, config, hardware.dtype, ranks)
     cut = Cut(decoder.tp_plan, ranks)
     sizes = {name: checkpoint.byte_count(name) for name in checkpoint.names(_PREFIX)}
     loaded = 0
@@ -49,13 +45,13 @@ def load_language_model(
             f"{_PREFIX}{module}.", cut=lambda name, shape: cut(name.removeprefix(_PREFIX), shape)
         ):
             path, _, leaf = name.removeprefix(_PREFIX).rpartition(".")
-            weight = torch.nn.Parameter(tensor.to(device=device, dtype=dtype), requires_grad=False)
+            weight = torch.nn.Parameter(tensor.to(device=hardware.device, dtype=hardware.dtype), requires_grad=False)
             setattr(decoder.get_submodule(path), leaf, weight)
             loaded += sizes[name]
             progress(loaded, sum(sizes.values()))
 
     decoder.train(False)
-    return LanguageModel(decoder, kernel, project_layer=project_layer, ranks=ranks, fill=fill)
+    return LanguageModel(decoder, hardware, ranks=ranks, fill=fill)
 
 
 def empty_decoder(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, ranks: Ranks) -> PreTrainedModel:

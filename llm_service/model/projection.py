@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.kernels.native import Native, native_for
+from llm_service.model.kernels.native import Native
 from llm_service.model.ranks.ranks import Ranks
 
 
@@ -121,12 +121,3 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     except (RuntimeError, AttributeError):  # no kernel for this dtype here; no such operator in this PyTorch
         return False
     return True
-
-
-def project(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Projection:
-    """The fastest kind for a weight (O, I) of this dtype on this device."""
-    native = native_for(weight.device, weight.dtype)
-    if native is not None and weight.shape[1] % 2 == 0:
-        return NativeProjection(weight, bias, native)
-    kind = PackedProjection if can_pack(weight.device, weight.dtype) else DenseProjection
-    return kind(weight, bias)

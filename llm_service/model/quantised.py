@@ -15,13 +15,16 @@ _LARGEST = 127
 class Int8Projection(Projection):
     """A weight (O, I) as int8 and one scale a row: entry = int8 * scale."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, has_kernel: bool) -> None:
+        """`has_kernel`: as `has_int8_kernel` says of the weight's device and dtype."""
         rows = weight.float()
-        scale = rows.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / _LARGEST
-        self._int8 = (rows / scale[:, None]).round().to(torch.int8)
-        self._scale = scale.to(weight.dtype)
+        scale = rows.abs().amax(dim=1) / _LARGEST
+        self._scale = scale.to(weight.dtype).clamp(min=torch.finfo(weight.dtype).tiny)
+        # Rows are divided by the scale that will be used: rounded to 16 bits it is off by up to 0.4 % of a whole row.
+        entries = (rows / self._scale.float()[:, None]).round().clamp(-_LARGEST, _LARGEST)
+        self._int8 = entries.to(torch.int8)
         self._bias = bias
-        self._has_kernel = has_int8_kernel(weight.device, weight.dtype)
+        self._has_kernel = has_kernel
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self._has_kernel:

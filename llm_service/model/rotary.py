@@ -7,7 +7,6 @@ position and of the request's `ntk_length` alone.
 Legend: T tokens of a step, D head dim, N heads.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,23 +78,24 @@ class Rotary:
         return torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=device).float() / self.head_dim
 
     def __call__(
-        self, positions: torch.Tensor, ntk_lengths: Sequence[int], counts: Sequence[int], dtype: torch.dtype
+        self, positions: torch.Tensor, ntk_lengths: torch.Tensor, counts: torch.Tensor, dtype: torch.dtype
     ) -> Rotation:
         """Rotation of the tokens of some sequences, one after the other.
 
-        positions float32 (T,); of each sequence its `ntk_length` (0: the trained rotation) and its tokens, T in sum.
+        positions float32 (T,); of each of S sequences its `ntk_length` (0: the trained rotation) and its tokens, T in
+        sum, int64 (S,) on the CPU.
         """
         assert positions.dtype == torch.float32
         angles = positions[:, None] * self._frequencies(ntk_lengths, counts, positions.device)
         angles = torch.cat([angles, angles], dim=-1)
         return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
-    def _frequencies(self, ntk_lengths: Sequence[int], counts: Sequence[int], device: torch.device) -> torch.Tensor:
+    def _frequencies(self, ntk_lengths: torch.Tensor, counts: torch.Tensor, device: torch.device) -> torch.Tensor:
         """(1, D/2) or (T, D/2): most steps have nothing past the window in them."""
-        if max(ntk_lengths) <= self.window:
+        if int(ntk_lengths.max()) <= self.window:
             return self.inverse_frequencies(0, device)[None]
         rows = [
             self.inverse_frequencies(length, device).expand(count, -1)
-            for length, count in zip(ntk_lengths, counts, strict=True)
+            for length, count in zip(ntk_lengths.tolist(), counts.tolist(), strict=True)
         ]
         return torch.cat(rows)

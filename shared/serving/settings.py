@@ -1,4 +1,4 @@
-"""Where the environment and the command line are read, and nowhere else.
+"""Where this package's settings are read from the environment and the command line, and nowhere else.
 
 Each service derives one frozen class from ServiceSettings, with its own variable prefix (INTERNVL_VISION_,
 INTERNVL_LLM_, INTERNVL_GATEWAY_). A variable with a service's prefix that its class does not know, or an INTERNVL_

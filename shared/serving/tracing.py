@@ -95,12 +95,15 @@ class PhaseClock:
         self._queue_ns = 0
         self._count = 0
 
-    def token(self, queue_seconds: float) -> None:
-        """One has come, of a request that waited so long for its first step."""
+    def started(self, queue_seconds: float) -> None:
+        """Its first step began after so long."""
+        self._queue_ns = int(queue_seconds * 1e9)
+
+    def token(self) -> None:
+        """One has come."""
         self._last = time.time_ns()
         self._count += 1
-        if not self._first:
-            self._first, self._queue_ns = self._last, int(queue_seconds * 1e9)
+        self._first = self._first or self._last
 
     def record(self) -> None:
         """The reply is over."""

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration
 
 from bench.checkpoint.qwen import IMAGE_TOKEN_ID, STOP_TOKEN_ID, VOCABULARY_SIZE
 from bench.checkpoint.shapes import FAMILY
 from bench.checkpoint.write import Layout, tensor_shapes, write_checkpoint
-from llm_service.model.attention.choose import choose_kernel
+from llm_service.model.hardware import Hardware
 from llm_service.model.loading import load_language_model
 from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.tokenizer import load_tokenizer
 from shared.checkpoint.weights import Checkpoint
 from vision_service.model.loading import load_visual_encoder
 
@@ -56,8 +57,7 @@ def test_both_halves_load_and_their_output_is_of_order_one(folder: Path) -> None
     rows = tower(torch.randn(2, 3, config.tile_size, config.tile_size))
     assert rows.shape == (2, config.tokens_per_tile, config.hidden_size)
     assert 0.1 < float(rows.std()) < 10
-    kernel, _ = choose_kernel("auto", device=CPU, dtype=torch.float32, page_size=16)
-    load_language_model(checkpoint, config, device=CPU, dtype=torch.float32, progress=lambda *_: None, kernel=kernel)
+    load_language_model(checkpoint, config, Hardware.choose(CPU, dtype="float32"), progress=lambda *_: None)
 
 
 def test_shards_are_bounded_and_indexed(folder: Path) -> None:
@@ -69,16 +69,16 @@ def test_shards_are_bounded_and_indexed(folder: Path) -> None:
 
 
 def test_the_tokenizer_has_the_released_ids(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert len(tokenizer) == VOCABULARY_SIZE
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.get_vocab_size() == VOCABULARY_SIZE
     named = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_call>", "<img>", "<IMG_CONTEXT>", "</box>"]
     wanted = [151643, 151644, STOP_TOKEN_ID, 151657, 151665, IMAGE_TOKEN_ID, 151673]
-    assert tokenizer.convert_tokens_to_ids(named) == wanted
+    assert [tokenizer.token_to_id(name) for name in named] == wanted
     # As Qwen2.5 cuts them.
-    assert tokenizer("Hello world!")["input_ids"] == [9707, 1879, 0]
-    assert tokenizer("<|im_start|>user\n")["input_ids"] == [151644, 872, 198]
+    assert tokenizer.encode("Hello world!").ids == [9707, 1879, 0]
+    assert tokenizer.encode("<|im_start|>user\n").ids == [151644, 872, 198]
     text = "Ein Bär 🐼, 你好 0123;\n\n  def f(x):  # it's"
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
 @torch.no_grad()
@@ -90,6 +90,24 @@ def test_transformers_reads_the_hf_layout(tmp_path: Path) -> None:
     assert torch.equal(model.model.vision_tower.embeddings.cls_token, written["vision_tower.embeddings.cls_token"])
     logits = model(input_ids=torch.arange(100, 120)[None]).logits
     assert 0.1 < float(logits.std()) < 10
+
+
+def test_files_and_keys_are_those_of_the_released_repositories(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("model-")}
+    tokenizer_files = {"vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json"}
+    assert names == tokenizer_files | {"config.json", "model.safetensors.index.json"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["auto_map"]["AutoModel"] == "modeling_internvl_chat.InternVLChatModel"
+    decoder = config["llm_config"]
+    assert (decoder["sliding_window"], decoder["use_sliding_window"], decoder["max_window_layers"]) == (None, False, 70)
+
+
+@pytest.mark.parametrize("size", ["38B", "78B"])
+def test_the_6b_tower_has_the_names_that_the_original_code_reads(size: str) -> None:
+    names = tensor_shapes(FAMILY[size], "internvl").keys()
+    for part in ("q_norm.weight", "k_norm.weight", "qkv.weight", "proj.weight"):
+        assert f"vision_model.encoder.layers.0.attn.{part}" in names
+    assert not [name for name in names if ".attention." in name]
 
 
 def test_a_folder_in_use_is_left_alone(folder: Path) -> None:

@@ -156,7 +156,7 @@ async def test_no_log_of_a_run_holds_a_key(vision: FakeVision, llm: FakeLlm, key
         await logged(log, "backends agree")
         told = [await refusal(address, key) for key in (ONE, NARROW, NARROW, SUSPENDED, "ivl_nobodys")]
         await asyncio.to_thread(key_file.write_text, f'[keys]\n{ONE} = "one"')
-        await logged(log, "the key file is not usable")
+        await logged(log, "key file rejected")
         process.terminate()
         await process.wait()
     assert told[0] == ""

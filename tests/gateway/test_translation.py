@@ -22,7 +22,7 @@ def clip(data: bytes | None = None, frames: Frames | None = None) -> Medium:
 
 def encoded(key: str, *frame_tile_counts: int) -> Encoded:
     return Encoded(
-        visual_pb2.EmbeddingReference(key=key, tile_count=3, tokens_per_tile=4), "id", True, frame_tile_counts
+        visual_pb2.EmbeddingReference(key=key, tile_count=3, tokens_per_tile=4), "id", True, 30, frame_tile_counts
     )
 
 
@@ -60,6 +60,8 @@ def test_media_are_put_in_place_in_order() -> None:
 
 def test_clients_see_counts_and_no_keys() -> None:
     media = encoded("secret key").public
+    assert (media.source_count, media.read_count) == (30, 1)
+    assert encoded("clip", 1, 2).public.read_count == 2
     assert (media.id, media.tile_count, media.token_count, media.embedding_cached) == ("id", 3, 12, True)
     assert b"secret key" not in media.SerializeToString()
 

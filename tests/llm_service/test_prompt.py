@@ -16,11 +16,11 @@ from llm_service.prompt import (
     Frame,
     PromptBuilder,
     Segment,
-    TokenizerUnsupported,
     lay_out,
     render,
 )
 from shared.checkpoint.config import DEFAULT_SYSTEM_MESSAGE
+from shared.checkpoint.tokenizer import TokenizerUnsupported
 from tests.support import golden
 from tests.support.tokenizer import CONTROL_TOKENS, tokenizer
 
@@ -100,14 +100,14 @@ def test_batch_chat_equals_the_reference() -> None:
 )
 def test_tokens_are_those_of_the_whole_text(case: Any) -> None:
     messages = conversation(case)
-    builder = PromptBuilder(tokenizer(), DEFAULT_SYSTEM_MESSAGE)
+    builder = PromptBuilder(tokenizer().backend_tokenizer, DEFAULT_SYSTEM_MESSAGE)
     text = text_of(render(messages, DEFAULT_SYSTEM_MESSAGE))
     assert builder.build(messages).token_ids == tokenizer()(text, add_special_tokens=False)["input_ids"]
 
 
 @given(st.lists(st.sampled_from([*CONTROL_TOKENS, "<image>", "a", "\n", " ", "好"]), max_size=12).map("".join))
 def test_user_text_never_becomes_a_control_token(text: str) -> None:
-    builder = PromptBuilder(tokenizer(), "system")
+    builder = PromptBuilder(tokenizer().backend_tokenizer, "system")
     prompt = builder.build([Message(Role.USER, (picture(1), "x" + text))])
     plain = builder.build([Message(Role.USER, (picture(1), "x"))])
     controlling = [token for token in CONTROL_TOKENS if token not in GROUNDING_TAGS]
@@ -119,7 +119,7 @@ def test_user_text_never_becomes_a_control_token(text: str) -> None:
 
 
 def test_frames_are_where_the_image_tokens_are() -> None:
-    builder = PromptBuilder(tokenizer(), "system")
+    builder = PromptBuilder(tokenizer().backend_tokenizer, "system")
     prompt = builder.build([Message(Role.USER, (picture(2), picture(1, key="j"), "Compare."))])
     image_token = tokenizer().convert_tokens_to_ids("<IMG_CONTEXT>")
     slots = [index for index, token in enumerate(prompt.token_ids) if token == image_token]
@@ -160,8 +160,32 @@ def test_labels_count_over_the_conversation() -> None:
 
 def test_a_tokenizer_of_another_family_is_refused() -> None:
     from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
 
-    other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
+    other = Tokenizer(models.BPE(vocab={"a": 0}, merges=[]))
     with pytest.raises(TokenizerUnsupported, match=r"no token <\|im_start\|>"):
         PromptBuilder(other, "system")
+
+
+@pytest.mark.parametrize(
+    ("roles", "wanted"),
+    [
+        (
+            ("assistant", "user"),
+            "<|im_start|>system\nD<|im_end|>\n<|im_start|>assistant\n0<|im_end|>\n<|im_start|>user\n1",
+        ),
+        (
+            ("system", "system", "user"),
+            "<|im_start|>system\n0<|im_end|>\n<|im_start|>system\n1<|im_end|>\n<|im_start|>user\n2",
+        ),
+        (
+            ("user", "assistant", "system", "user"),
+            (
+                "<|im_start|>system\nD<|im_end|>\n<|im_start|>user\n0<|im_end|>\n<|im_start|>assistant\n1<|im_end|>\n"
+                "<|im_start|>system\n2<|im_end|>\n<|im_start|>user\n3"
+            ),
+        ),
+    ],
+)
+def test_every_message_is_a_turn_where_it_stands(roles: tuple[str, ...], wanted: str) -> None:
+    messages = [Message(Role(role), (str(index),)) for index, role in enumerate(roles)]
+    assert text_of(render(messages, "D")) == wanted + "<|im_end|>\n<|im_start|>assistant\n"

@@ -8,6 +8,7 @@ import pytest
 from llm_service.conversation import Message, Role
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.interface import (
+    Admitted,
     Engine,
     EngineRequest,
     EngineStatus,
@@ -30,12 +31,13 @@ class SayingX(Engine):
     async def failed(self) -> None:
         return
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         self.requests.append(request)
+        yield Admitted(cached_token_count=2, queue_seconds=0.25)
         (token_id,) = tokenizer().encode("x")
         for index in range(len(request.resume_ids), request.max_tokens):
             finish = FinishReason.LENGTH if index + 1 == request.max_tokens else None
-            yield GeneratedToken(token_id, finish, 0)
+            yield GeneratedToken(token_id, finish)
 
     def status(self) -> EngineStatus:
         return EngineStatus(0, 0, 0, 0)
@@ -45,7 +47,7 @@ class SayingX(Engine):
 
 
 async def events_of(engine: Engine, resumed: str, *, stop: str, max_tokens: int) -> list[Event]:
-    builder = PromptBuilder(tokenizer(), "be brief")
+    builder = PromptBuilder(tokenizer().backend_tokenizer, "be brief")
     generator = Generator(engine, builder, tokenizer().backend_tokenizer, cast(EmbeddingLoader, None), Window(1000, 10))
     request = GenerationRequest(
         tenant="t",
@@ -73,5 +75,7 @@ async def test_what_is_missing_is_generated() -> None:
     engine = SayingX()
     events = await events_of(engine, "ab", stop="!", max_tokens=4)
     assert "".join(event.text for event in events if isinstance(event, Delta)) == "xx"
+    assert isinstance(finished := events[-1], Finished)
+    assert (finished.cached_token_count, finished.queue_seconds) == (2, 0.25)
     (request,) = engine.requests
     assert request.resume_ids == tokenizer().encode("ab")

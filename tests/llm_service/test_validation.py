@@ -32,7 +32,7 @@ def image(**fields: Any) -> llm_pb2.Message:
         ([], "messages"),
         ([text(ASSISTANT)], "messages[0].role"),
         ([text(USER), text(ASSISTANT)], "messages[1].role"),
-        ([text(USER), text(SYSTEM), text(USER)], "messages[1].role"),
+        ([text(USER), text(SYSTEM)], "messages[1].role"),
         ([text(visual_pb2.ROLE_UNSPECIFIED), text(USER)], "messages[0].role"),
         ([llm_pb2.Message(role=USER, parts=[llm_pb2.Part()])], "messages[0].parts[0]"),
         ([llm_pb2.Message(role=ASSISTANT, parts=image().parts), text(USER)], "messages[0].parts"),

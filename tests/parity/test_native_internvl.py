@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 import torch
-from transformers import AutoTokenizer, InternVLForConditionalGeneration
+from transformers import InternVLForConditionalGeneration
 
 from llm_service.conversation import Increment, Message, Role, Visual
 from llm_service.embeddings import EmbeddingLoader
@@ -20,18 +20,20 @@ from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.generation import Delta, GenerationRequest, Generator
+from llm_service.model.hardware import Hardware
 from llm_service.model.loading import load_language_model
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 from llm_service.prompt import PromptBuilder
 from llm_service.window import Window
 from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.tokenizer import load_tokenizer
 from shared.checkpoint.weights import Checkpoint
 from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
 from shared.store.value_store import MemoryStore
 from tests.support.checkpoints import Layout, Style, write_random_checkpoint
 from tests.support.pictures import file_of
 from vision_service.encoder import _raw
-from vision_service.image import ImageLimits, decode_image
+from vision_service.image.decoding import ImageLimits, decode_image
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize
@@ -112,14 +114,14 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         assert 0 < loaded <= total
 
     encoder = load_visual_encoder(checkpoint, config, device=CPU, dtype=torch.float32, progress=quiet)
-    model = load_language_model(checkpoint, config, device=CPU, dtype=torch.float32, progress=quiet)
+    model = load_language_model(checkpoint, config, Hardware.choose(CPU, dtype="float32"), progress=quiet)
     engine = TorchEngine(model, page_count=200, page_size=8, limits=SchedulerLimits(64, 8, 8))
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     prompts = PromptBuilder(tokenizer, config.system_message)
     store = EmbeddingStore(MemoryStore(1 << 24), seconds=60)
     loader = EmbeddingLoader(store, hidden_size=config.hidden_size, max_message_bytes=1 << 20)
     window = Window(config.max_positions, default_max_tokens=64)
-    generator = Generator(engine, prompts, tokenizer.backend_tokenizer, loader, window)
+    generator = Generator(engine, prompts, tokenizer, loader, window)
     yield Stack(native, config, encoder, prompts, generator, store)
     engine.check()
     await engine.close()

@@ -13,8 +13,12 @@ class ThreadDecoders(Decoders):
     """Not for what strangers send."""
 
     async def decode(self, job: Job, data: bytes) -> Decoded:
-        parts = await asyncio.to_thread(lambda: list(job.parts(data)))
-        return Decoded(np.concatenate(parts), tuple(len(part) for part in parts))
+        def decode() -> Decoded:
+            parts = job.parts(data)
+            tiles = list(parts.tiles)
+            return Decoded(np.concatenate(tiles), tuple(map(len, tiles)), parts.source_count)
+
+        return await asyncio.to_thread(decode)
 
     async def close(self) -> None:
         pass

@@ -83,7 +83,9 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
         identifier = self._identify(request)
         cached = identifier in self.seen
         self.seen.add(identifier)
-        return vision_pb2.EncodeResponse(embedding=_embedding(identifier), media_id=identifier, cached=cached)
+        return vision_pb2.EncodeResponse(
+            embedding=_embedding(identifier), media_id=identifier, cached=cached, source_count=3
+        )
 
     async def EncodeVideo(  # noqa: N802
         self, request: vision_pb2.EncodeVideoRequest, context: Context
@@ -92,7 +94,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
         await self.enter(context)
         identifier = self._identify(request)
         return vision_pb2.EncodeVideoResponse(
-            embedding=_embedding(identifier), media_id=identifier, frame_tile_counts=[1, 1]
+            embedding=_embedding(identifier), media_id=identifier, frame_tile_counts=[1, 1], source_count=30
         )
 
     async def PutMedia(  # noqa: N802

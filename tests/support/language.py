@@ -1,7 +1,7 @@
 """A tiny random decoder, as the engine runs it and as transformers does."""
 
 import copy
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +9,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llm_service.engine.interface import EngineRequest, SamplingParameters, VisualInput
+from llm_service.engine.pytorch.penalties import History
+from llm_service.engine.pytorch.request import Request
 from llm_service.engine.pytorch.sampler import SampledToken, SamplingRow, sample
 from llm_service.engine.pytorch.scheduler import Chunk
-from llm_service.engine.pytorch.sequence import Sequence
 from llm_service.engine.pytorch.step_input import step_input
 from llm_service.model.attention.interface import PAGED_ATTENTION
+from llm_service.model.hardware import Hardware
 from llm_service.model.language import LanguageModel
 from llm_service.positions import VisualSpan, as_float, next_position, prompt_positions
 
@@ -52,7 +54,9 @@ def tiny_decoder(seed: int = 0) -> TinyDecoder:
             parameter.add_(torch.randn_like(parameter) * 0.1)
     paged = AutoModelForCausalLM.from_config(config, attn_implementation=PAGED_ATTENTION).eval()
     paged.load_state_dict(native.state_dict())
-    return TinyDecoder(native, LanguageModel(paged))
+    return TinyDecoder(
+        native, LanguageModel(paged, Hardware.choose(torch.device("cpu"), dtype="float32", attention="sdpa"))
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Prompt:
 
     def request(
         self, max_tokens: int = 8, *, sampling: SamplingParameters | None = None, tenant: str = "tenant",
-        stop_token_ids: Ordered[int] = (), resume_ids: Ordered[int] = (),
+        stop_token_ids: Sequence[int] = (), resume_ids: Sequence[int] = (),
     ) -> EngineRequest:  # fmt: skip
         return EngineRequest(
             tenant=tenant,
@@ -93,7 +97,7 @@ def _input(picture: Picture) -> VisualInput:
     return VisualInput(picture.span, picture.key, 0, load)
 
 
-def prompt_of(layout: Ordered[int | tuple[int, int]], seed: int) -> Prompt:
+def prompt_of(layout: Sequence[int | tuple[int, int]], seed: int) -> Prompt:
     """A prompt of random content: n text tokens, or (visual token count, increment in ticks), in order."""
     generator = torch.Generator().manual_seed(seed)
     token_ids: list[int] = []
@@ -132,7 +136,7 @@ def native_samples(
     for picture in prompt.pictures:
         embeddings[picture.span.start : picture.span.end] = picture.rows
     ticks = prompt_positions(len(prompt.token_ids), [picture.span for picture in prompt.pictures])
-    text_ids = [token_id for token_id in prompt.token_ids if token_id != IMAGE_TOKEN]
+    history = History(prompt.token_ids, [(each.span.start, each.span.end) for each in prompt.pictures])
     tokens: list[SampledToken] = []
     while len(tokens) < count:
         logits = model(
@@ -141,7 +145,8 @@ def native_samples(
             position_ids=as_float(ticks)[None],
             use_cache=False,
         ).logits[0, -1:]
-        tokens += sample(logits, [SamplingRow(sampling, text_ids, [token.token_id for token in tokens])])
+        tokens += sample(logits, [SamplingRow(sampling, len(tokens), history)])
+        history.add(tokens[-1].token_id)
         embeddings = torch.cat([embeddings, embed(torch.tensor([tokens[-1].token_id]))])
         ticks = torch.cat([ticks, torch.tensor([next_position(ticks)])])
     return tokens
@@ -149,7 +154,7 @@ def native_samples(
 
 def prompt_logits(model: LanguageModel, prompt: Prompt) -> torch.Tensor:
     """Logits (1, K) after the prompt, in one step on a cache of its own."""
-    sequence = Sequence(prompt.request(), PAGE_SIZE)
-    sequence.pages = list(range(-(-len(prompt.token_ids) // PAGE_SIZE)))
-    inputs = step_input([Chunk(sequence, len(prompt.token_ids))], PAGE_SIZE)
-    return model.forward(inputs, model.new_cache(len(sequence.pages), PAGE_SIZE))
+    request = Request(prompt.request(), PAGE_SIZE)
+    request.pages.extend(range(-(-len(prompt.token_ids) // PAGE_SIZE)))
+    inputs = step_input([Chunk(request, len(prompt.token_ids))], PAGE_SIZE)
+    return model.forward(inputs, model.new_cache(len(request.pages), PAGE_SIZE))

@@ -54,8 +54,7 @@ def refused_pictures(clip: bytes) -> Iterator[tuple[str, bytes]]:
     for kind in FORMATS:
         data = file_of(200, 150, kind=kind)
         yield from ((f"{kind}, {length} bytes of it", data[:length]) for length in (4, 12, 40))
-        if kind != "GIF":  # of which a part is shown
-            yield f"{kind}, a third of it", data[: len(data) // 3]
+        yield f"{kind}, a third of it", data[: len(data) // 3]
     for width, height in ((0, 0), (0, 9), (9, 0), (200_000, 200_000), (1, 30_000), (30_000, 1), (2**31 - 1, 1)):
         yield f"PNG that says {width}x{height}", _png(width, height)
     for width, height in ((0, 0), (65_535, 65_535)):
@@ -66,14 +65,12 @@ def refused_pictures(clip: bytes) -> Iterator[tuple[str, bytes]]:
     yield "WebP that says 16383x16383", b"RIFF\x1a\0\0\0WEBPVP8L\x0d\0\0\0\x2f\xff\xff\xff\x0f" + bytes(8)
     yield "a true bomb", _blank(1500, 1500)
     yield "a thread of a picture", file_of(1, MAX_SIDE + 1)
-    yield "PNG with a text of 100 MB", _png(10, 10, extra=_chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(100_000_000))))
 
 
 def refused_clips(clip: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and file, given a clip that can be read."""
     yield from ((name, data) for name, data in (_OTHER_KINDS | _ELSEWHERE).items())
     yield from ((f"a {kind}", file_of(64, 48, kind=kind)) for kind in FORMATS)
-    yield "an animation", _animation(3)
     yield "SDP that begins as Matroska does", b"\x1aE\xdf\xa3webm\n" + _SDP
     yield "SDP that begins as AVI does", b"RIFF\n\n\n\nAVI \n" + _SDP
     yield "SDP that begins as FLV does", b"FLV\1\n" + _SDP

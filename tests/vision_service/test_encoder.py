@@ -1,10 +1,9 @@
 """One request end to end, on a tiny random checkpoint and a real Redis-compatible server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import redis
 import torch
@@ -27,14 +26,15 @@ from vision_service.copies.copies import Copies
 from vision_service.copies.memory_copies import MemoryCopies
 from vision_service.copies.replica_flight import ReplicaFlight
 from vision_service.copies.write_behind import WriteBehind
-from vision_service.decoder.job import ImageJob
+from vision_service.decoder.job import ImageJob, Parts
 from vision_service.encoder import Encoder, EncoderIdentity, EncoderLimits
-from vision_service.image import ImageLimits, decode_image
+from vision_service.image.decoding import ImageLimits, decode_image
+from vision_service.image.pictures import Pictures
 from vision_service.model.loading import load_visual_encoder
 from vision_service.model.tower import VisualEncoder
 from vision_service.pixels import normalize
 from vision_service.tiles import TilingOptions, cut
-from vision_service.video import VideoLimits
+from vision_service.video.sampling import VideoLimits
 
 TILING = TilingOptions(4, tile_size=56)
 PICTURE = file_of(130, 60)
@@ -82,9 +82,9 @@ class Replica:
             EncoderIdentity("tiny", revision, weights, share_between_tenants=shared),
             EncoderLimits(
                 image=ImageLimits(1 << 24, 1 << 24, 1 << 14),
-                video=VideoLimits(1 << 24, 1 << 24),
+                video=VideoLimits(1 << 24, 1 << 24, 1 << 28),
                 max_queued_decodes=100,
-                exif_orientation=False,
+                pictures=Pictures.AS_SEEN,
             ),
             ReplicaFlight(values, wait_seconds=10, lease_seconds=1),
             codec=codec,
@@ -208,10 +208,10 @@ async def test_a_miss_that_was_overtaken_encodes_nothing(replica: Replica) -> No
     assert await replica.redis.find(first.key) is None
 
     class NothingToDo(ImageJob):
-        def parts(self, data: bytes) -> Iterator[np.ndarray]:
+        def parts(self, data: bytes) -> Parts:
             raise AssertionError("there is nothing to do")
 
-    job = NothingToDo(TILING, ImageLimits(1, 1, 1))
+    job = NothingToDo(TILING, ImageLimits(1, 1, 1), Pictures.AS_SEEN)
     assert await replica.encoder._make_once(first.key, PICTURE, job) == first.manifest
     moving.set()
 

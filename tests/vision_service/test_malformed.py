@@ -18,15 +18,19 @@ from tests.support.redis import RedisProcess
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OUR_WORDS = re.compile(
-    r"(not a picture in one of the formats [A-Z, ]+|the picture is cut off or damaged"
-    r"|the picture is damaged: its decoder gave up|the picture needs more memory than a decoder may have"
-    r"|a picture of (\d+ bytes; at most \d+ are|\d+x\d+ pixels; at most \d+ pixels and \d+ a side are) accepted"
-    r"|a picture of more pixels than are accepted|a picture without pixels|neither a file nor an id"
-    r"|not a clip in one of the formats [\w, -]+|not a clip that can be read|the clip has no frames"
-    r"|the clip is cut off or damaged|the clip is damaged: its decoder gave up"
-    r"|the clip needs more memory than a decoder may have|the clip does not say how many frames a second has"
-    r"|a clip of \d+ bytes; at most \d+ are accepted|frames of \d+x\d+ pixels; at most \d+ are accepted"
-    r"|the range lies outside the clip, which has \d+ frames)"
+    r"(the file is( not)? [\w ,.-]+: (send it as (an image|a video)|convert it to (JPEG or PNG|MP4)|send [\w, ]+)"
+    r"|the file is not (an image|a video) in one of the formats [\w ,.-]+"
+    r"|the (\w+ )?image is cut off or damaged: send the file again, whole"
+    r"|\d+% of the \w+ image are missing or damaged: send the file again, whole"
+    r"|the image is damaged: its decoder gave up|the image needs more memory than a decoder may have"
+    r"|an image of (\d+ bytes; at most \d+ are|\d+x\d+ pixels; at most \d+ pixels and \d+ a side are) accepted"
+    r"|an image of more pixels than are accepted|an image without pixels|neither a file nor an id"
+    r"|the (video|\w+ animation) is cut off or damaged|the file has (only sound|no video that can be read)"
+    r"|the video has no frames|the video is damaged: its decoder gave up"
+    r"|the video needs more memory than a decoder may have|the video does not say how many frames a second has"
+    r"|a video of \d+ bytes; at most \d+ are accepted|frames of \d+x\d+ pixels; at most \d+ are accepted"
+    r"|\d+ frames of \d+x\d+ pixels; at most \d+ pixels are accepted in all: ask for fewer frames"
+    r"|the range starts at [\d.]+ s, the video ends at [\d.]+ s)"
 )
 REASONS = {"IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "VIDEO_UNREADABLE", "VIDEO_TOO_LARGE", "BAD_OPTION"}
 FLAGS = (

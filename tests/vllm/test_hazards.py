@@ -11,7 +11,7 @@ import pytest_asyncio
 import torch
 
 from internvl.errors import EmbeddingInvalid, QueueFull, Unavailable
-from llm_service.engine.interface import EngineRequest, FinishReason
+from llm_service.engine.interface import Admitted, EngineRequest, FinishReason, GeneratedToken
 from llm_service.engine.vllm.engine import VllmEngine
 from llm_service.positions import VisualSpan
 from tests.llm_service.engine.conformance import collect, decoder, token_ids, wanted
@@ -118,7 +118,9 @@ async def test_a_slow_reader_gets_every_token_once(engine: VllmEngine) -> None:
     prompt = prompt_of([20], seed=7)
     tokens = []
     async with aclosing(engine.generate(prompt.request(30))) as stream:
+        assert isinstance(await anext(stream), Admitted)
         async for token in stream:
+            assert isinstance(token, GeneratedToken)
             tokens.append(token)
             await asyncio.sleep(0.05 if len(tokens) < 3 else 0)
     assert [token.token_id for token in tokens] == wanted(prompt, 30)
@@ -126,7 +128,7 @@ async def test_a_slow_reader_gets_every_token_once(engine: VllmEngine) -> None:
 
 
 async def test_a_full_queue_refuses(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_most", 2)
+    monkeypatch.setattr(engine, "_max_live", 2)
     requests = [prompt_of([30], seed=index).request(4) for index in range(5)]
     results = await asyncio.gather(*(token_ids(engine, request) for request in requests), return_exceptions=True)
     assert [type(result) for result in results] == [list, list, QueueFull, QueueFull, QueueFull]

@@ -1,6 +1,6 @@
 """What is to be done with a file: decode it and cut it into tiles. Travels as a line of JSON.
 
-Shapes: N tiles of one part (a picture, or a frame), S the tile's side in pixels.
+Shapes: N tiles of one part (an image, or a frame), S the tile's side in pixels.
 """
 
 import json
@@ -9,11 +9,24 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from PIL import Image
 
 from internvl.errors import ImageTooLarge, ImageUnreadable, InvalidRequest, VideoTooLarge, VideoUnreadable
-from vision_service.image import ImageLimits, decode_image
+from vision_service.image.decoding import ImageLimits, decode_image, page_count
+from vision_service.image.pictures import Pictures
 from vision_service.tiles import TilingOptions, cut
-from vision_service.video import FrameOptions, VideoLimits, sample_frames
+from vision_service.video.opening import sample_frames
+from vision_service.video.sampling import FrameOptions, VideoLimits
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file becomes."""
+
+    source_count: int
+    """Pages of the image file, or frames of the video, whether they are among the parts or not."""
+    tiles: Iterator[np.ndarray]
+    """uint8 (N, S, S, 3) of each part."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +46,8 @@ class Job(ABC):
         """Most parts that can come of it."""
 
     @abstractmethod
-    def parts(self, data: bytes) -> Iterator[np.ndarray]:
-        """uint8 (N, S, S, 3) of each part. Raises InvalidRequest."""
+    def parts(self, data: bytes) -> Parts:
+        """The file's parts, decoded as they are taken. Raises InvalidRequest, then and while they are taken."""
 
     @abstractmethod
     def unreadable(self) -> InvalidRequest:
@@ -51,32 +64,33 @@ class Job(ABC):
 
 @dataclass(frozen=True)
 class ImageJob(Job):
-    """A picture."""
+    """An image."""
 
     limits: ImageLimits
-    exif_orientation: bool = False
+    pictures: Pictures
 
     @property
     def options(self) -> str:
-        return f"image {self.tiling} {self.exif_orientation}"
+        return f"image {self.tiling} {self.pictures}"
 
     @property
     def max_part_count(self) -> int:
         return 1
 
-    def parts(self, data: bytes) -> Iterator[np.ndarray]:
-        yield cut(decode_image(data, self.limits, exif_orientation=self.exif_orientation), self.tiling)
+    def parts(self, data: bytes) -> Parts:
+        image = decode_image(data, self.limits, self.pictures)
+        return Parts(page_count(data), iter([cut(image, self.tiling)]))
 
     def unreadable(self) -> InvalidRequest:
-        return ImageUnreadable("the picture is damaged: its decoder gave up", field="data")
+        return ImageUnreadable("the image is damaged: its decoder gave up", field="data")
 
     def too_large(self) -> InvalidRequest:
-        return ImageTooLarge("the picture needs more memory than a decoder may have", field="data")
+        return ImageTooLarge("the image needs more memory than a decoder may have", field="data")
 
 
 @dataclass(frozen=True)
 class VideoJob(Job):
-    """A clip."""
+    """A video."""
 
     frames: FrameOptions
     limits: VideoLimits
@@ -89,14 +103,23 @@ class VideoJob(Job):
     def max_part_count(self) -> int:
         return self.frames.frame_count
 
-    def parts(self, data: bytes) -> Iterator[np.ndarray]:
-        return (cut(frame, self.tiling) for frame in sample_frames(data, self.frames, self.limits))
+    def parts(self, data: bytes) -> Parts:
+        sampled = sample_frames(data, self.frames, self.limits)
+        return Parts(sampled.source_count, self._cut(sampled.images))
+
+    def _cut(self, images: Iterator[Image.Image]) -> Iterator[np.ndarray]:
+        """A frame that comes several times in a row is cut once."""
+        last, tiles = None, None
+        for image in images:
+            if tiles is None or image is not last:
+                last, tiles = image, cut(image, self.tiling)
+            yield tiles
 
     def unreadable(self) -> InvalidRequest:
-        return VideoUnreadable("the clip is damaged: its decoder gave up", field="data")
+        return VideoUnreadable("the video is damaged: its decoder gave up", field="data")
 
     def too_large(self) -> InvalidRequest:
-        return VideoTooLarge("the clip needs more memory than a decoder may have", field="data")
+        return VideoTooLarge("the video needs more memory than a decoder may have", field="data")
 
 
 def job_from_line(line: bytes) -> tuple[Job, int]:
@@ -104,7 +127,7 @@ def job_from_line(line: bytes) -> tuple[Job, int]:
     fields = json.loads(line)
     tiling = TilingOptions(**fields["tiling"])
     if fields["kind"] == ImageJob.__name__:
-        picture = ImageJob(tiling, ImageLimits(**fields["limits"]), fields["exif_orientation"])
-        return picture, fields["size_bytes"]
-    clip = VideoJob(tiling, FrameOptions(**fields["frames"]), VideoLimits(**fields["limits"]))
-    return clip, fields["size_bytes"]
+        image = ImageJob(tiling, ImageLimits(**fields["limits"]), Pictures(fields["pictures"]))
+        return image, fields["size_bytes"]
+    video = VideoJob(tiling, FrameOptions(**fields["frames"]), VideoLimits(**fields["limits"]))
+    return video, fields["size_bytes"]

@@ -27,6 +27,7 @@ _READY = b"ready\n"
 _START_SECONDS = 120.0
 _MAX_LINE_BYTES = 1 << 16
 _LAST_WORDS_BYTES = 2000
+_MAX_SOURCE_COUNT = 1 << 31
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
@@ -63,7 +64,9 @@ class Decoded:
     tiles: np.ndarray
     """uint8 (N, S, S, 3), part after part."""
     counts: tuple[int, ...]
-    """Tiles of each part: a picture has one part, a clip one for every frame."""
+    """Tiles of each part: an image has one part, a video one for every sampled frame."""
+    source_count: int
+    """Pages of the image file, or frames of the video."""
 
 
 class DecoderProcess:
@@ -113,10 +116,10 @@ class DecoderProcess:
             log.warning("a decoder leaves", extra={"reply": reply, "last_words": self._last_words_text})
         if "reason" in reply:
             raise _refusal(reply)
-        counts, tile_size = _counts(reply, job), job.tiling.tile_size
+        counts, source_count, tile_size = _counts(reply, job), _source_count(reply), job.tiling.tile_size
         tiles = np.empty((sum(counts), tile_size, tile_size, 3), np.uint8)
         await self._copied(tiles.nbytes, lambda: self._receive(tiles))
-        return Decoded(tiles, counts)
+        return Decoded(tiles, counts, source_count)
 
     async def kill(self) -> None:
         """Ends it; harmless when it has ended."""
@@ -196,6 +199,14 @@ def _counts(reply: dict[str, Any], job: Job) -> tuple[int, ...]:
     ):
         raise DecoderDied("answered nonsense")
     return tuple(counts)
+
+
+def _source_count(reply: dict[str, Any]) -> int:
+    """Raises DecoderDied for a number that no file can have led to."""
+    count = reply.get("source_count")
+    if type(count) is not int or not 0 < count < _MAX_SOURCE_COUNT:
+        raise DecoderDied("answered nonsense")
+    return count
 
 
 def _refusal(reply: dict[str, Any]) -> InvalidRequest:

@@ -6,7 +6,7 @@ the vocabulary, and one with filters from its best tokens as long as the filters
 Legend: S rows, K vocabulary, B best tokens looked at.
 """
 
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,13 +26,13 @@ class _Filters:
     min_p: torch.Tensor
 
     @classmethod
-    def of(cls, parameters: Ordered[SamplingParameters], vocabulary: int, device: torch.device) -> "_Filters":
+    def of(cls, parameters: Sequence[SamplingParameters], vocabulary: int, device: torch.device) -> "_Filters":
         columns = [(each.top_k or vocabulary, each.top_p if each.top_p < 1 else 2.0, each.min_p) for each in parameters]
         top_k, top_p, min_p = torch.tensor(columns, dtype=torch.float64, device=device).T[:, :, None]
         return cls(top_k.long(), top_p, min_p)
 
 
-def draw(logits: torch.Tensor, parameters: Ordered[SamplingParameters], numbers: Ordered[float]) -> list[int]:
+def draw(logits: torch.Tensor, parameters: Sequence[SamplingParameters], numbers: Sequence[float]) -> list[int]:
     """A token for each row of float32 logits (S, K), by inverse transform of a number in [0, 1).
 
     Temperature is applied already. Filters are transformers': top-k, then top-p of what is left, then min-p.

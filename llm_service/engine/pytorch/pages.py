@@ -1,11 +1,11 @@
 """Which page of the KV cache belongs to whom, and what it holds. Pure bookkeeping: no tensors.
 
-A page holds the keys and values of PAGE_SIZE tokens. A full page is named by a hash over everything that determines
+A page holds the keys and values of `page_size` tokens. A full page is named by a hash over everything that determines
 its content: tenant, all tokens before it, its own tokens, and for visual tokens their key, row and increment. A prompt
 that begins like an earlier one takes over its full pages.
 
-    held     referenced by one sequence or more
-    cached   referenced by nobody, but named: taken over by a prompt, or evicted, least recently used first
+    held     referenced by one request or more
+    cached   no longer referenced, but named: taken over by a prompt, or evicted, least recently used first
     free     neither
 
 Invariant: held + cached + free = all pages (`check`).
@@ -20,8 +20,9 @@ PageHash = bytes
 class PageAllocator:
     """Reference-counted pages with reuse by content."""
 
-    def __init__(self, page_count: int) -> None:
-        self.page_count = page_count
+    def __init__(self, page_count: int, page_size: int) -> None:
+        """`page_size`: tokens that each holds."""
+        self.page_count, self.page_size = page_count, page_size
         self._free = list(reversed(range(page_count)))
         self._references = [0] * page_count
         self._hash_of: dict[int, PageHash] = {}

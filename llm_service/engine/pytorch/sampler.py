@@ -4,15 +4,14 @@ Order, as in transformers: penalties, temperature, top-k, top-p, min-p, draw. Lo
 before all of it. Legend: S rows, K vocabulary.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from llm_service.engine.interface import Logprob, SamplingParameters
 from llm_service.engine.pytorch.draw import draw
+from llm_service.engine.pytorch.penalties import History, penalize
 
 _MASK64 = (1 << 64) - 1
 
@@ -22,9 +21,10 @@ class SamplingRow:
     """What one row of logits is sampled by."""
 
     parameters: SamplingParameters
-    prompt_ids: Ordered[int]
-    """Text tokens of the prompt; visual slots do not count as seen."""
-    reply_ids: Ordered[int]
+    token_index: int
+    """Index of the token in the reply."""
+    history: History | None
+    """None where there are no penalties."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +36,38 @@ class SampledToken:
     alternatives: tuple[Logprob, ...]
 
 
-def sample(logits: torch.Tensor, rows: Ordered[SamplingRow]) -> list[SampledToken]:
+def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
     """One token for each row of float32 logits (S, K), which are left as they are."""
-    adjusted = {index: _penalized(logits[index], row) for index, row in enumerate(rows) if _has_penalty(row.parameters)}
-    token_ids = _choose(logits, adjusted, rows)
+    token_ids = _choose(logits, rows)
     thoughts = _logprobs(logits, rows, token_ids)
     return [SampledToken(token_id, *thoughts.get(index, (None, ()))) for index, token_id in enumerate(token_ids)]
 
 
-def _choose(logits: torch.Tensor, adjusted: Mapping[int, torch.Tensor], rows: Ordered[SamplingRow]) -> list[int]:
+def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
+    """The likeliest token of each row after penalties, or where there is a temperature a draw. Copies no other row."""
     best = logits.argmax(dim=-1)
-    for index, scores in adjusted.items():
-        best[index] = scores.argmax()
+    histories = {index: row.history for index, row in enumerate(rows) if row.history is not None}
+    if histories:
+        adjusted = logits[list(histories)]
+        penalize(adjusted, list(histories.values()), [rows[index].parameters for index in histories])
+        best[list(histories)] = adjusted.argmax(dim=-1)
     token_ids: list[int] = best.tolist()
     drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
     if drawn:
-        parameters = [rows[index].parameters for index in drawn]
-        temperatures = torch.tensor([each.temperature for each in parameters], device=logits.device)
         scores = logits[drawn]
-        for place, index in enumerate(drawn):
-            if index in adjusted:
-                scores[place] = adjusted[index]
-        scores /= temperatures[:, None]
-        numbers = [uniform(rows[index].parameters.seed, len(rows[index].reply_ids)) for index in drawn]
+        if both := [index for index in drawn if index in histories]:
+            places = list(histories)
+            scores[[drawn.index(index) for index in both]] = adjusted[[places.index(index) for index in both]]
+        parameters = [rows[index].parameters for index in drawn]
+        scores /= torch.tensor([each.temperature for each in parameters], device=logits.device)[:, None]
+        numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
         for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):
             token_ids[index] = token_id
     return token_ids
 
 
 def _logprobs(
-    logits: torch.Tensor, rows: Ordered[SamplingRow], token_ids: Ordered[int]
+    logits: torch.Tensor, rows: Sequence[SamplingRow], token_ids: Sequence[int]
 ) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
     """Of the rows that want them: the choice, and the likeliest tokens."""
     counts = {
@@ -86,25 +88,6 @@ def _logprobs(
         )
         for place, index in enumerate(wanted)
     }
-
-
-def _has_penalty(parameters: SamplingParameters) -> bool:
-    return (parameters.repetition_penalty, parameters.presence_penalty, parameters.frequency_penalty) != (1.0, 0.0, 0.0)
-
-
-def _penalized(logits: torch.Tensor, row: SamplingRow) -> torch.Tensor:
-    parameters = row.parameters
-    logits = logits.clone()
-    seen = torch.tensor(sorted({*row.prompt_ids, *row.reply_ids}), device=logits.device)
-    scores = logits[seen]
-    penalty = parameters.repetition_penalty
-    logits[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    counts = Counter(row.reply_ids)
-    if counts:
-        repeated = torch.tensor(list(counts), device=logits.device)
-        times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
-        logits[repeated] -= parameters.presence_penalty + parameters.frequency_penalty * times
-    return logits
 
 
 def uniform(seed: int, index: int) -> float:

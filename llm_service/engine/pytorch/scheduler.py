@@ -4,7 +4,7 @@
     waiting   ready to run, not yet started; tenants take turns
     running   some of it is computed
 
-Each step, every sequence that decodes gets its one token first; what is left of the token budget goes to prefill, in
+Each step, every request that decodes gets its one token first; what is left of the token budget goes to prefill, in
 chunks, in order of arrival, and then to those that wait. Decoding therefore never waits for a long prompt. When pages
 run out the latest arrival is preempted: it gives up its pages and starts again later (`Plan.preempted`).
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from internvl.errors import PromptTooLong, QueueFull
 from llm_service.engine.pytorch.pages import PageAllocator
-from llm_service.engine.pytorch.sequence import Sequence, pages_for
+from llm_service.engine.pytorch.request import Request, pages_for
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class SchedulerLimits:
     tokens_per_step: int
     """Most tokens of one step; also the largest prefill chunk."""
     max_running: int
-    """Most sequences in one step."""
+    """Most requests in one step."""
     max_waiting: int
-    """Most sequences that have not started; beyond that, QueueFull."""
+    """Most requests that have not started; beyond that, QueueFull."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_running <= self.tokens_per_step:
@@ -35,15 +35,15 @@ class SchedulerLimits:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tokens [computed_count, computed_count + token_count) of a sequence."""
+    """Tokens [computed_count, computed_count + token_count) of a request."""
 
-    sequence: Sequence
+    request: Request
     token_count: int
 
     @property
     def wants_token(self) -> bool:
         """Whether its last token is the last one known, so that the next is to be sampled."""
-        return self.token_count == self.sequence.remaining_count
+        return self.token_count == self.request.remaining_count
 
 
 @dataclass
@@ -51,19 +51,18 @@ class Plan:
     """One step."""
 
     chunks: list[Chunk] = field(default_factory=list)
-    preempted: list[Sequence] = field(default_factory=list)
+    preempted: list[Request] = field(default_factory=list)
 
 
 class Scheduler:
     """Keeps the queues and the pages. Not thread-safe: the engine holds a lock around it."""
 
-    def __init__(self, pages: PageAllocator, page_size: int, limits: SchedulerLimits) -> None:
+    def __init__(self, pages: PageAllocator, limits: SchedulerLimits) -> None:
         self.pages = pages
-        self._page_size = page_size
         self._limits = limits
-        self._loading: set[Sequence] = set()
-        self._waiting: OrderedDict[str, deque[Sequence]] = OrderedDict()
-        self._running: list[Sequence] = []
+        self._loading: set[Request] = set()
+        self._waiting: OrderedDict[str, deque[Request]] = OrderedDict()
+        self._running: list[Request] = []
 
     @property
     def waiting_count(self) -> int:
@@ -71,8 +70,8 @@ class Scheduler:
 
     @property
     def waiting_token_count(self) -> int:
-        waiting = [*self._loading, *(sequence for queue in self._waiting.values() for sequence in queue)]
-        return sum(sequence.remaining_count for sequence in waiting)
+        waiting = [*self._loading, *(request for queue in self._waiting.values() for request in queue)]
+        return sum(request.remaining_count for request in waiting)
 
     @property
     def running_count(self) -> int:
@@ -82,59 +81,59 @@ class Scheduler:
     def has_work(self) -> bool:
         return bool(self._running) or bool(self._waiting)
 
-    def add(self, sequence: Sequence) -> None:
-        """Queues a sequence and takes over the cached pages it begins with, up to its last token but one.
+    def add(self, request: Request) -> None:
+        """Queues a request and takes over the cached pages it begins with, up to its last token but one.
 
-        Its `computed_count` then says which embeddings it needs; call `ready` when they are there. A preempted sequence
+        Its `computed_count` then says which embeddings it needs; call `ready` when they are there. A preempted request
         is never refused. Raises PromptTooLong for one that could never run, QueueFull when too many wait.
         """
-        is_new = not sequence.was_preempted
-        if is_new and sequence.worst_page_count > self.pages.page_count:
-            capacity = self.pages.page_count * self._page_size
+        is_new = not request.was_preempted
+        if is_new and request.worst_page_count > self.pages.page_count:
+            capacity = self.pages.page_count * self.pages.page_size
             raise PromptTooLong(
-                f"prompt and max_tokens need {sequence.worst_page_count * self._page_size} cached tokens, "
+                f"prompt and max_tokens need {request.worst_page_count * self.pages.page_size} cached tokens, "
                 f"this replica holds {capacity}"
             )
         if is_new and self.waiting_count >= self._limits.max_waiting:
             raise QueueFull(f"{self.waiting_count} requests wait already", retry_after_seconds=1.0)
-        reusable = (len(sequence.token_ids) - 1) // self._page_size
-        sequence.pages = self.pages.take_over(sequence.hash_full_pages()[:reusable])
-        sequence.computed_count = len(sequence.pages) * self._page_size
+        reusable = (len(request.token_ids) - 1) // self.pages.page_size
+        request.pages.extend(self.pages.take_over(request.hash_full_pages()[:reusable]))
+        request.computed_count = len(request.pages) * self.pages.page_size
         if is_new:
-            sequence.cached_token_count = min(sequence.computed_count, sequence.prompt_count)
-        self._loading.add(sequence)
+            request.cached_token_count = min(request.computed_count, request.prompt_count)
+        self._loading.add(request)
 
-    def ready(self, sequence: Sequence) -> None:
-        """The embeddings of a sequence are there: it may start."""
-        self._loading.remove(sequence)
-        queue = self._waiting.setdefault(sequence.request.tenant, deque())
-        if sequence.was_preempted:
-            queue.appendleft(sequence)
+    def ready(self, request: Request) -> None:
+        """The embeddings of a request are there: it may start."""
+        self._loading.remove(request)
+        queue = self._waiting.setdefault(request.spec.tenant, deque())
+        if request.was_preempted:
+            queue.appendleft(request)
         else:
-            queue.append(sequence)
+            queue.append(request)
 
-    def remove(self, sequence: Sequence) -> None:
-        """Takes a sequence out, wherever it is, and releases its pages. Not while a step runs it."""
-        self._loading.discard(sequence)
-        queue = self._waiting.get(sequence.request.tenant)
-        if queue is not None and sequence in queue:
-            queue.remove(sequence)
+    def remove(self, request: Request) -> None:
+        """Takes a request out, wherever it is, and releases its pages. Not while a step runs it."""
+        self._loading.discard(request)
+        queue = self._waiting.get(request.spec.tenant)
+        if queue is not None and request in queue:
+            queue.remove(request)
             if not queue:
-                del self._waiting[sequence.request.tenant]
-        if sequence in self._running:
-            self._running.remove(sequence)
-        self.pages.release(sequence.pages)
-        sequence.pages = []
-        sequence.computed_count = 0
+                del self._waiting[request.spec.tenant]
+        if request in self._running:
+            self._running.remove(request)
+        self.pages.release(request.pages)
+        del request.pages[:]
+        request.computed_count = 0
 
     def plan(self) -> Plan:
         """The next step. Its chunks' pages are allocated; call `complete` for each when it has run."""
         plan = Plan()
         budget = self._limits.tokens_per_step
-        decoding = [sequence for sequence in self._running if sequence.remaining_count == 1]
-        prefilling = [sequence for sequence in self._running if sequence.remaining_count > 1]
-        for sequence in decoding + prefilling:
-            budget -= self._add_chunk(plan, sequence, budget, may_preempt=True)
+        decoding = [request for request in self._running if request.remaining_count == 1]
+        prefilling = [request for request in self._running if request.remaining_count > 1]
+        for request in decoding + prefilling:
+            budget -= self._add_chunk(plan, request, budget, may_preempt=True)
         while budget > 0 and len(self._running) < self._limits.max_running and not plan.preempted:
             candidate = self._next_waiting()
             if candidate is None:
@@ -148,15 +147,15 @@ class Scheduler:
 
     def complete(self, chunk: Chunk) -> None:
         """The chunk's tokens are in the cache: names the pages they filled."""
-        sequence = chunk.sequence
-        full_before = sequence.computed_count // self._page_size
-        sequence.computed_count += chunk.token_count
-        hashes = sequence.hash_full_pages()
-        for index in range(full_before, sequence.computed_count // self._page_size):
-            self.pages.name(sequence.pages[index], hashes[index])
+        request = chunk.request
+        full_before = request.computed_count // self.pages.page_size
+        request.computed_count += chunk.token_count
+        hashes = request.hash_full_pages()
+        for index in range(full_before, request.computed_count // self.pages.page_size):
+            self.pages.name(request.pages[index], hashes[index])
 
     def check(self) -> None:
-        """Raises AssertionError unless pages and sequences agree."""
+        """Raises AssertionError unless pages and requests agree."""
         self.pages.check()
         if self.is_idle:
             self.check_idle()
@@ -170,53 +169,53 @@ class Scheduler:
         """Raises AssertionError if nobody is served and pages are held. Costs nothing, so it runs in service too."""
         assert self.pages.held_count == 0, f"{self.pages.held_count} pages leaked"
 
-    def _add_chunk(self, plan: Plan, sequence: Sequence, budget: int, *, may_preempt: bool) -> int:
-        """Adds as many tokens of the sequence as budget and pages allow; returns how many."""
-        if sequence in plan.preempted:
+    def _add_chunk(self, plan: Plan, request: Request, budget: int, *, may_preempt: bool) -> int:
+        """Adds as many tokens of the request as budget and pages allow; returns how many."""
+        if request in plan.preempted:
             return 0
-        wanted = min(sequence.remaining_count, budget)
+        wanted = min(request.remaining_count, budget)
         if wanted < 1:
             return 0
-        missing = pages_for(sequence.computed_count + wanted, self._page_size) - len(sequence.pages)
+        missing = pages_for(request.computed_count + wanted, self.pages.page_size) - len(request.pages)
         while self.pages.available_count < missing:
-            victim = self._victim(sequence, may_preempt=may_preempt)
+            victim = self._victim(request, may_preempt=may_preempt)
             if victim is None:
                 return 0
             self._preempt(plan, victim)
-            if victim is sequence:
+            if victim is request:
                 return 0
         for _ in range(missing):
             page = self.pages.take()
             assert page is not None
-            sequence.pages.append(page)
-        plan.chunks.append(Chunk(sequence, wanted))
+            request.pages.append(page)
+        plan.chunks.append(Chunk(request, wanted))
         return wanted
 
-    def _preempt(self, plan: Plan, victim: Sequence) -> None:
-        plan.chunks = [chunk for chunk in plan.chunks if chunk.sequence is not victim]
+    def _preempt(self, plan: Plan, victim: Request) -> None:
+        plan.chunks = [chunk for chunk in plan.chunks if chunk.request is not victim]
         plan.preempted.append(victim)
         victim.was_preempted = True
         self.remove(victim)
 
-    def _victim(self, needy: Sequence, *, may_preempt: bool) -> Sequence | None:
+    def _victim(self, needy: Request, *, may_preempt: bool) -> Request | None:
         """Who gives up its pages: the last of those that wait and hold some, else the latest arrival that runs.
 
         One that is about to start takes nothing from others, unless nothing runs: somebody must.
         """
         if not may_preempt and self._running:
             return None
-        waiting = (sequence for queue in reversed(self._waiting.values()) for sequence in reversed(queue))
-        holder = next((sequence for sequence in waiting if sequence.pages and sequence is not needy), None)
+        waiting = (request for queue in reversed(self._waiting.values()) for request in reversed(queue))
+        holder = next((request for request in waiting if request.pages and request is not needy), None)
         return holder or (self._running[-1] if may_preempt else None)
 
-    def _next_waiting(self) -> Sequence | None:
+    def _next_waiting(self) -> Request | None:
         return next(iter(self._waiting.values()))[0] if self._waiting else None
 
-    def _start(self, sequence: Sequence) -> None:
+    def _start(self, request: Request) -> None:
         """Moves the first of the queue to the running ones; its tenant goes to the end of the line."""
-        tenant = sequence.request.tenant
+        tenant = request.spec.tenant
         queue = self._waiting.pop(tenant)
-        assert queue.popleft() is sequence
+        assert queue.popleft() is request
         if queue:
             self._waiting[tenant] = queue
-        self._running.append(sequence)
+        self._running.append(request)

@@ -23,11 +23,19 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 from internvl.errors import Draining, PromptTooLong, QueueFull, Unavailable
-from llm_service.engine.interface import Engine, EngineRequest, EngineStatus, GeneratedToken, SamplingParameters
+from llm_service.engine.interface import (
+    Admitted,
+    Counts,
+    Engine,
+    EngineRequest,
+    EngineStatus,
+    GeneratedToken,
+    SamplingParameters,
+)
 from llm_service.engine.rows import load_rows
 from llm_service.engine.vllm.items import check_rows
 from llm_service.engine.vllm.options import VllmOptions
-from llm_service.engine.vllm.request import engine_input, generated_tokens, sampling_params
+from llm_service.engine.vllm.request import admitted, engine_input, generated_tokens, sampling_params
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +45,8 @@ class _Stats(StatLoggerBase):
 
     def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None:
         self.last = SchedulerStats()
-        self.preemption_count = self.step_count = self.step_token_count = self.started_count = 0
-        self.queue_wait_seconds = 0.0
-        """Of requests that have finished: vLLM tells it then."""
+        self.counts = Counts()
+        """Waits are those of requests that have finished: vLLM tells them then."""
 
     def record(
         self, scheduler_stats: SchedulerStats | None, iteration_stats: IterationStats | None, *_: object, **__: object
@@ -47,11 +54,14 @@ class _Stats(StatLoggerBase):
         self.last = scheduler_stats or self.last
         if iteration_stats is None:
             return
-        self.step_count += 1
-        self.step_token_count += iteration_stats.prompt_token_stats.computed + iteration_stats.num_generation_tokens
-        self.preemption_count += iteration_stats.num_preempted_reqs
-        self.started_count += len(iteration_stats.time_to_first_tokens_iter)
-        self.queue_wait_seconds += sum(request.queued_time for request in iteration_stats.finished_requests)
+        stats = iteration_stats
+        self.counts += Counts(
+            preemption_count=stats.num_preempted_reqs,
+            step_count=1,
+            step_token_count=stats.prompt_token_stats.computed + stats.num_generation_tokens,
+            started_count=len(stats.time_to_first_tokens_iter),
+            queue_wait_seconds=sum(request.queued_time for request in stats.finished_requests),
+        )
 
     def log_engine_initialized(self) -> None:
         pass
@@ -70,7 +80,7 @@ class VllmEngine(Engine):
         self._token_limit = int(config.model_config.max_model_len)
         self._page_count = int(config.cache_config.num_gpu_blocks) - 1  # vLLM keeps one empty
         self._width = int(config.model_config.get_hidden_size())
-        self._most = options.max_running + options.max_waiting
+        self._max_live = options.max_running + options.max_waiting
         self._live: set[str] = set()
         self._waiting_tokens: dict[str, int] = {}
         """Tokens of the prompts whose first token has not come."""
@@ -94,7 +104,7 @@ class VllmEngine(Engine):
         self._stats.append(_Stats(vllm_config, engine_index))
         return self._stats[-1]
 
-    async def generate(self, request: EngineRequest) -> AsyncGenerator[GeneratedToken]:
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[Admitted | GeneratedToken]:
         name = self._admit(request)
         try:
             rows = await self._load(request)
@@ -104,7 +114,8 @@ class VllmEngine(Engine):
                 async for output in outputs:
                     if output.outputs[0].finish_reason not in (None, "stop", "length"):
                         raise self._closing or Unavailable("the engine gave the request up")
-                    self._waiting_tokens.pop(name, None)
+                    if self._waiting_tokens.pop(name, None) is not None:  # its first
+                        yield admitted(request, output)
                     for token in generated_tokens(request, output):
                         yield token
         except EngineDeadError as error:
@@ -126,11 +137,7 @@ class VllmEngine(Engine):
             page_count=self._page_count,
             used_page_count=round(stats.last.kv_cache_usage * self._page_count),
             waiting_token_count=sum(tuple(self._waiting_tokens.values())),
-            preemption_count=stats.preemption_count,
-            step_count=stats.step_count,
-            step_token_count=stats.step_token_count,
-            started_count=stats.started_count,
-            queue_wait_seconds=stats.queue_wait_seconds,
+            since_start=stats.counts,
         )
 
     async def forget_cached(self) -> bool:
@@ -155,7 +162,7 @@ class VllmEngine(Engine):
             raise PromptTooLong(
                 f"prompt and max_tokens need {wanted} cached tokens, this replica takes {self._token_limit}"
             )
-        if len(self._live) >= self._most:
+        if len(self._live) >= self._max_live:
             raise QueueFull(f"{len(self._live)} requests wait or run already", retry_after_seconds=1.0)
         name = str(next(self._numbers))
         self._live.add(name)

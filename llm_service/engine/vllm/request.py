@@ -15,7 +15,14 @@ from vllm.multimodal.inputs import (
 )
 from vllm.sampling_params import RequestOutputKind
 
-from llm_service.engine.interface import EngineRequest, FinishReason, GeneratedToken, Logprob, SamplingParameters
+from llm_service.engine.interface import (
+    Admitted,
+    EngineRequest,
+    FinishReason,
+    GeneratedToken,
+    Logprob,
+    SamplingParameters,
+)
 from llm_service.engine.vllm.items import cache_salt, identifier
 from llm_service.engine.vllm.sampling import ARGUMENT
 
@@ -80,13 +87,17 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
     )
 
 
+def admitted(request: EngineRequest, output: RequestOutput) -> Admitted:
+    """What the first output tells of its request."""
+    times = output.metrics
+    queue_seconds = 0.0 if times is None else max(0.0, times.scheduled_ts - times.queued_ts)
+    return Admitted(min(output.num_cached_tokens or 0, len(request.prompt_ids)), queue_seconds)
+
+
 def generated_tokens(request: EngineRequest, output: RequestOutput) -> Iterator[GeneratedToken]:
     """The tokens of one output: more than one where the reader was slower than the engine."""
     (completion,) = output.outputs
-    cached_count = min(output.num_cached_tokens or 0, len(request.prompt_ids))
     last = len(completion.token_ids) - 1
-    times = output.metrics
-    queue_seconds = 0.0 if times is None else max(0.0, times.scheduled_ts - times.queued_ts)
     for place, token_id in enumerate(completion.token_ids):
         finish = _FINISH[completion.finish_reason] if completion.finish_reason and place == last else None
         thought = completion.logprobs[place] if completion.logprobs else {}
@@ -94,8 +105,6 @@ def generated_tokens(request: EngineRequest, output: RequestOutput) -> Iterator[
         yield GeneratedToken(
             token_id,
             finish,
-            cached_count,
             Logprob(token_id, thought[token_id].logprob) if thought else None,
             tuple(Logprob(other, value) for _, other, value in ranked[: request.sampling.top_logprob_count]),
-            queue_seconds,
         )

@@ -5,7 +5,6 @@ token is chosen first, and the logits then leave vLLM no other choice. Log-proba
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,33 +13,31 @@ from vllm.config import VllmConfig
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from llm_service.engine.interface import SamplingParameters
+from llm_service.engine.pytorch.penalties import History
 from llm_service.engine.pytorch.sampler import SamplingRow, sample
 
 ARGUMENT = "internvl"
 """Under this name a request carries {parameters, prompt_count, visual_ranges}; one without is greedy, left to vLLM."""
 
 
-@dataclass(frozen=True)
 class _Request:
     """One row of vLLM's batch."""
 
-    parameters: SamplingParameters
-    prompt_text_ids: Sequence[int]
-    resumed_ids: Sequence[int]
-    reply_ids: Sequence[int]
-    """vLLM's own list: it grows."""
-
-    @classmethod
-    def of(cls, arguments: dict[str, Any], token_ids: list[int], reply_ids: list[int]) -> "_Request":
-        count, text, start = arguments["prompt_count"], [], 0
-        for first, end in arguments["visual_ranges"]:
-            text += token_ids[start:first]
-            start = end
-        text += token_ids[start:count]
-        return cls(SamplingParameters(**arguments["parameters"]), text, token_ids[count:], reply_ids)
+    def __init__(self, arguments: dict[str, Any], token_ids: Sequence[int], reply_ids: Sequence[int]) -> None:
+        """`token_ids`: the prompt, and the reply it already had. `reply_ids` is vLLM's own list: it grows."""
+        self._parameters = SamplingParameters(**arguments["parameters"])
+        count = arguments["prompt_count"]
+        self._resumed_count, self._reply_ids, self._seen_count = len(token_ids) - count, reply_ids, 0
+        self._history = None
+        if self._parameters.has_penalty:
+            self._history = History(token_ids[:count], arguments["visual_ranges"], token_ids[count:])
 
     def row(self) -> SamplingRow:
-        return SamplingRow(self.parameters, self.prompt_text_ids, [*self.resumed_ids, *self.reply_ids])
+        if self._history is not None:
+            for token_id in self._reply_ids[self._seen_count :]:
+                self._history.add(token_id)
+            self._seen_count = len(self._reply_ids)
+        return SamplingRow(self._parameters, self._resumed_count + len(self._reply_ids), self._history)
 
 
 class ReplayableSampling(LogitsProcessor):
@@ -72,7 +69,7 @@ class ReplayableSampling(LogitsProcessor):
         arguments = (parameters.extra_args or {}).get(ARGUMENT)
         if arguments is not None:
             assert prompt_ids is not None
-            self._requests[index] = _Request.of(arguments, prompt_ids, reply_ids)
+            self._requests[index] = _Request(arguments, prompt_ids, reply_ids)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Float32 logits (S, K), changed in place."""

@@ -4,5 +4,4 @@ interface  what a kernel does for a step
 sdpa       PyTorch's scaled dot product, on any device
 flash      flash-attn's paged kernels, on GPUs
 native     the kernels of this package, on CPUs
-choose     the kernel for a device and dtype
 """

@@ -5,12 +5,12 @@ context and reads keys through a page table. Wants 16-bit tensors and pages of a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
+from torch.nn import functional as F
 
-from llm_service.model.attention.interface import AttentionKernel, PagedContext
+from llm_service.model.attention.interface import Attend, AttentionKernel
+from llm_service.model.step import StepInput
 
 PAGE_MULTIPLE = 256
 """Tokens: flash-attn 2 walks pages in blocks of so many."""
@@ -22,22 +22,10 @@ class FlashUnsupported(ValueError):
     """flash-attn cannot run with this device, dtype or page size, or is not installed."""
 
 
-@dataclass(frozen=True)
-class FlashLayout:
-    """Borders of sequences as the kernel takes them."""
-
-    query_borders: torch.Tensor
-    """int32 (S + 1,)."""
-    context_borders: torch.Tensor
-    """int32 (S + 1,)."""
-    most_queries: int
-    longest_context: int
-    page_tables: torch.Tensor
-    """int32 (S, pages)."""
-
-
-class FlashAttention(AttentionKernel[FlashLayout]):
+class FlashAttention(AttentionKernel):
     """`varlen_attention` is flash_attn.flash_attn_varlen_func, or anything that keeps its contract."""
+
+    name = "flash"
 
     def __init__(self, varlen_attention: Callable[..., torch.Tensor]) -> None:
         self._varlen_attention = varlen_attention
@@ -59,31 +47,23 @@ class FlashAttention(AttentionKernel[FlashLayout]):
             raise FlashUnsupported(f"flash-attn wants compute capability {_CAPABILITY}, this GPU has {capability}")
         return cls(flash_attn_varlen_func)
 
-    def lay_out(self, context: PagedContext, page_size: int) -> FlashLayout:
-        return FlashLayout(
-            query_borders=_borders(context.query_counts, context.page_tables.device),
-            context_borders=_borders(context.context_counts, context.page_tables.device),
-            most_queries=max(context.query_counts),
-            longest_context=max(context.context_counts),
-            page_tables=context.page_tables,
-        )
+    def begin(self, step: StepInput, page_size: int) -> Attend:
+        device = step.page_tables.device
+        arguments = {
+            "cu_seqlens_q": _borders(step.query_lens).to(device),
+            "cu_seqlens_k": _borders(step.seq_lens).to(device),
+            "max_seqlen_q": int(step.query_lens.max()),
+            "max_seqlen_k": int(step.seq_lens.max()),
+            "block_table": step.page_tables,
+            "causal": True,
+        }
 
-    def attend(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: FlashLayout, scaling: float
-    ) -> torch.Tensor:
-        return self._varlen_attention(
-            query,
-            keys,
-            values,
-            cu_seqlens_q=layout.query_borders,
-            cu_seqlens_k=layout.context_borders,
-            max_seqlen_q=layout.most_queries,
-            max_seqlen_k=layout.longest_context,
-            softmax_scale=scaling,
-            causal=True,
-            block_table=layout.page_tables,
-        )
+        def attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
+            return self._varlen_attention(query, keys, values, softmax_scale=scaling, **arguments)
+
+        return attend
 
 
-def _borders(counts: list[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor(list(accumulate(counts, initial=0)), dtype=torch.int32, device=device)
+def _borders(counts: torch.Tensor) -> torch.Tensor:
+    """int32 (S + 1,): where each sequence begins, and where the last ends."""
+    return F.pad(counts.cumsum(0), (1, 0)).to(torch.int32)

@@ -1,50 +1,36 @@
 """Attention over the paged cache: what every kernel for it takes and gives.
 
-What a token may see is decided by its place in its sequence alone; positions never reach attention. The step's layout
-is worked out once and used by all layers.
+What a token may see is decided by its place in its sequence alone; positions never reach attention. A kernel prepares
+a step once, for all its layers.
 
-Legend: T tokens of the step, S sequences in it, H query heads, G key-value heads, D head dim.
+Legend: T tokens of the step, H query heads, G key-value heads, D head dim, N pages of P tokens.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from transformers import AttentionInterface
 
 from llm_service.model.cache import PagedCache
 from llm_service.model.rotary import Rotation
+from llm_service.model.step import StepInput
 
-Layout = TypeVar("Layout")
-
-
-@dataclass(frozen=True)
-class PagedContext:
-    """Where each token of a step goes, and what its sequence can see."""
-
-    slots: torch.Tensor
-    """int64 (T,): place of each token in the cache, page * page size + place in the page."""
-    query_counts: list[int]
-    """Tokens of each sequence in this step, T in sum."""
-    context_counts: list[int]
-    """Tokens each sequence has in the cache after this step: its queries are the last of them."""
-    page_tables: torch.Tensor
-    """int32 (S, most pages of a sequence): the pages of each in order, then zeros."""
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""Query (T, H, D), one layer's keys and values (N, P, G, D) with the step's own in them, scaling -> (T, H, D)."""
 
 
-class AttentionKernel(ABC, Generic[Layout]):
+class AttentionKernel(ABC):
     """One way to compute attention over pages."""
 
-    @abstractmethod
-    def lay_out(self, context: PagedContext, page_size: int) -> Layout:
-        """What the kernel needs of a step, made once for all its layers."""
+    name: ClassVar[str]
+    """As settings name it."""
 
     @abstractmethod
-    def attend(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, layout: Layout, scaling: float
-    ) -> torch.Tensor:
-        """query (T, H, D), one layer's pages (N, P, G, D) with the step's own keys and values in them -> (T, H, D)."""
+    def begin(self, step: StepInput, page_size: int) -> Attend:
+        """Attention for the layers of one step, whose tensors are on the kernel's device."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +38,17 @@ class PagedStep:
     """What all layers of one step share."""
 
     cache: PagedCache
-    context: PagedContext
+    slot_mapping: torch.Tensor
+    """int64 (T,): see StepInput."""
     rotation: Rotation
-    kernel: AttentionKernel[Any]
-    layout: Any
+    kernel: Attend
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
     ) -> torch.Tensor:
         """Stores key and value (T, G, D), already rotated, and attends with query (T, H, D)."""
-        self.cache.write(layer, self.context.slots, key, value)
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        return self.kernel.attend(query, keys, values, self.layout, scaling)
+        self.cache.write(layer, self.slot_mapping, key, value)
+        return self.kernel(query, self.cache.keys[layer], self.cache.values[layer], scaling)
 
 
 def paged_attention(
@@ -78,7 +63,7 @@ def paged_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """As transformers' layers call it: query (1, H, T, D), key and value (1, G, T, D) -> (1, T, H, D)."""
-    assert attention_mask is None, "visibility comes from the paged context"
+    assert attention_mask is None, "visibility comes from the step"
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     return paged.attend(layer, query, key, value, scaling)[None], None

@@ -1,5 +1,7 @@
 """Kernels of this package for CPUs in bfloat16: linear maps, norms, attention (`native.cpp`).
 
-native    compiles, loads and calls them
-widening  whether they are faster here than PyTorch's own
+native         loads and calls them
+build          one compilation of them
+library_cache  compiled libraries kept between starts
+widening       whether they are faster here than PyTorch's own
 """

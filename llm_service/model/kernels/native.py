@@ -1,38 +1,30 @@
-"""The kernels of `native.cpp`: bfloat16 on a CPU, compiled at start for the processor they run on.
+"""The kernels of `native.cpp`: bfloat16 on a CPU, for the processor they run on.
 
 They are for processors that multiply faster in float32 than in bfloat16 (`widens`): weights and cache stay in 16 bits,
-which is what decoding is bound by, and every product and sum is float32's. They share the team of threads of PyTorch:
-whose thread calls them computes with as many as PyTorch would.
+which is what decoding is bound by, and every product and sum is float32's. They run on the caller's OpenMP team, so
+with PyTorch's number of threads.
 
-python -m llm_service.model.kernels.native compiles ahead, beside the source: for an image that has no compiler.
+Libraries lie beside the source where an image was built with them (python -m llm_service.model.kernels.native), else in
+this user's cache, where the first start compiles one.
 """
 
 import ctypes
 import logging
-import os
 import platform
-import shlex
-import subprocess
 import tempfile
 import time
-from functools import cache
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from llm_service.model.kernels.widening import widens
+from llm_service.model.kernels.build import Build, NativeUnsupported
+from llm_service.model.kernels.library_cache import CacheUnusable, LibraryCache, user_folder
 
 log = logging.getLogger(__name__)
-_SOURCE = Path(__file__).with_name("native.cpp")
-_FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-Wno-psabi")
-_COMPILE_SECONDS = 120
 _TARGET_BY_CAPABILITY = {"AVX2": "x86-64-v3", "AVX512": "x86-64-v4"}
 """What PyTorch finds in a processor, and the names that compilers have for such."""
-
-
-class NativeUnsupported(ValueError):
-    """These kernels cannot be had here, and why."""
 
 
 class Native:
@@ -113,50 +105,52 @@ class Native:
         return result
 
 
-def native_for(device: torch.device, dtype: torch.dtype) -> Native | None:
-    """The kernels, where they are of use and can be had; where they cannot, the log says why."""
-    return _load() if dtype == torch.bfloat16 and widens(device, dtype) else None
+def load_native(build: Build | None = None) -> Native:
+    """The kernels of a build, from this user's cache or compiled now. Raises NativeUnsupported.
 
-
-@cache
-def _load() -> Native | None:
-    built = _built(_TARGET_BY_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ""))
+    Without a build: those compiled ahead for this processor if there are any, else those for the processor at hand.
+    """
+    if build is None:
+        ahead = _built(_TARGET_BY_CAPABILITY.get(torch.backends.cpu.get_cpu_capability(), ""))
+        if ahead.exists():
+            return Native(ahead)
+        build = Build()
     try:
-        return Native(built) if built.exists() else compile_native()
-    except NativeUnsupported as error:
-        log.warning("PyTorch's kernels compute in bfloat16, which takes longer", extra={"cause": str(error)})
+        cached = closing(LibraryCache(user_folder()))
+    except CacheUnusable as error:
+        log.warning("each start compiles kernels", extra={"cause": str(error)})
+        return _compiled(build, None, "")
+    with cached as libraries:
+        key = build.key()
+        return _found(libraries, key) or _compiled(build, libraries, key)
+
+
+def _found(libraries: LibraryCache, key: str) -> Native | None:
+    library = libraries.find(key)
+    if library is None:
         return None
-
-
-def compile_native(target: str = "native") -> Native:
-    """For the processor that compilers know by this name, loaded. Raises NativeUnsupported."""
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="internvl-native-") as folder:
-        library = Path(folder, "native.so")
-        _compile(target, library)
+    try:
         native = Native(library)
-    log.info("compiled kernels", extra={"seconds": round(time.monotonic() - start, 1)})
+    except NativeUnsupported as error:
+        log.warning("a kept library of kernels is useless", extra={"key": key, "cause": str(error)})
+        return None
+    log.info("found compiled kernels", extra={"key": key})
     return native
 
 
-def _compile(target: str, library: Path) -> None:
-    """`CXX` names the compiler. Raises NativeUnsupported."""
-    compiler, objects = shlex.split(os.environ.get("CXX") or "c++"), library.with_suffix(".o")
-    _run([*compiler, *_FLAGS, f"-march={target}", "-c", str(_SOURCE), "-o", str(objects)])
-    # Without -fopenmp and by way of PyTorch's library: OpenMP is to be the one that PyTorch came with.
-    torch_folder = Path(torch.__file__).with_name("lib")
-    paths = [f"-L{torch_folder}", f"-Wl,-rpath,{torch_folder}"]
-    _run([*compiler, "-shared", str(objects), "-o", str(library), *paths, "-ltorch_cpu", "-lc10"])
-    objects.unlink()
-
-
-def _run(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeUnsupported(f"no compiler to be had: {error}") from None
-    if done.returncode:
-        raise NativeUnsupported(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
+def _compiled(build: Build, libraries: LibraryCache | None, key: str) -> Native:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="internvl-kernels-") as folder:  # for its owner only
+        library = Path(folder, "native.so")
+        build.compile(library)
+        native = Native(library)
+        log.info("compiled kernels", extra={"seconds": round(time.monotonic() - start, 1)})
+        if libraries is not None:
+            try:
+                libraries.keep(key, library)
+            except CacheUnusable as error:
+                log.warning("each start compiles kernels", extra={"cause": str(error)})
+    return native
 
 
 def _address(tensor: torch.Tensor | None) -> int | None:
@@ -164,10 +158,10 @@ def _address(tensor: torch.Tensor | None) -> int | None:
 
 
 def _built(target: str) -> Path:
-    return _SOURCE.with_name(f"native-{target}.so")
+    return Path(__file__).with_name(f"native-{target}.so")
 
 
 if __name__ == "__main__":
-    # For the processors that PyTorch tells apart on x86-64; for others kernels are compiled at start.
+    # For the processors that PyTorch tells apart on x86-64; for others the first start compiles.
     for target in _TARGET_BY_CAPABILITY.values() if platform.machine() == "x86_64" else ():
-        _compile(target, _built(target))
+        Build(target).compile(_built(target))

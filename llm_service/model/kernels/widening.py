@@ -5,7 +5,6 @@ AVX-512's bfloat16 instructions run at half the rate of float32's on some proces
 
 import logging
 import time
-from functools import cache
 
 import torch
 from torch.nn import functional as F
@@ -13,13 +12,12 @@ from torch.nn import functional as F
 log = logging.getLogger(__name__)
 _WIDE = torch.float32
 _LEAST_GAIN = 1.0
-"""Few rows gain at any rate. 1.4 to 1.7 were measured with AVX-512's bfloat16 instructions: chance decides nothing."""
+"""Few rows gain at any rate. 1.4 to 1.7 were measured with AVX-512's bfloat16 instructions: noise cannot flip it."""
 _ROWS, _WIDTH = 256, 1024
 
 
-@cache
 def widens(device: torch.device, dtype: torch.dtype) -> bool:
-    """Measured once in a process, in a few hundredths of a second, by the thread that will compute."""
+    """Measures it, in a few hundredths of a second. Call it in the thread that will compute."""
     if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
         return False
     works = [(torch.ones(_ROWS, _WIDTH, dtype=each), torch.ones(_WIDTH, _WIDTH, dtype=each)) for each in (dtype, _WIDE)]

@@ -6,12 +6,14 @@ by rows, which need not divide evenly.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.distributed
 from torch.nn import functional as F
 from transformers import PretrainedConfig
+
+from llm_service.model.step import StepInput
 
 _CUT_AXES: Mapping[str, int | None] = {
     "colwise": 0,
@@ -30,7 +32,7 @@ class RanksUnsupported(ValueError):
 class Ranks:
     """This process among those that hold the model. One rank holds all and never communicates.
 
-    More than one need torch.distributed's default group.
+    More than one need torch.distributed's default group; the first of them is a FirstRank.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -56,6 +58,15 @@ class Ranks:
         parts = [torch.empty_like(own) for _ in range(self.size)]
         torch.distributed.all_gather(parts, own)
         return torch.cat(parts, dim=1)[:, :count]
+
+    def send(self, step: StepInput) -> None:
+        """Has the other ranks compute this step, if this is the first of several. Raises RankDied."""
+
+    def watch(self, died: Callable[[str], None]) -> None:
+        """Calls `died` with the reason, from a thread, when another rank ends before `close`."""
+
+    def close(self) -> None:
+        """Ends the other ranks' processes."""
 
     def require_divides(self, config: PretrainedConfig) -> None:
         """Raises RanksUnsupported unless every rank can have the same number of heads and of inner features."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import httpx
@@ -221,3 +222,35 @@ async def test_a_client_that_goes_before_the_answer_stops_the_work(
     asked.cancel()
     async with asyncio.timeout(10):
         await llm.cancelled.wait()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_not_read_and_what_was_odd_is_told(http: httpx.AsyncClient, stream: bool) -> None:
+    messages = asking(picture(), {"type": "text", "text": "<image> or <image>?"})
+    body = {"model": MODEL, "messages": messages, "stream": stream, "stream_options": {"include_usage": True}}
+    answer = await http.post("/v1/chat/completions", json=body if stream else {**body, "stream_options": None})
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    first, last = (events[0], events[-1]) if stream else (answer.json(), answer.json())
+    (warning,) = first["warnings"]
+    assert warning.startswith("messages[0] has 1 image(s) and <image> 2 time(s)")
+    assert [(medium["source_count"], medium["read_count"]) for medium in last["usage"]["media"]] == [(3, 1)]
+    assert sum("warnings" in event for event in events) == stream
+
+
+async def test_an_image_goes_where_its_placeholder_is(http: httpx.AsyncClient, llm: FakeLlm) -> None:
+    parts = [picture(), {"type": "text", "text": "Look at <image> and answer."}]
+    body = {"model": MODEL, "messages": [{"role": "user", "content": parts}]}
+    answer = await http.post("/v1/chat/completions", json=body)
+    assert "warnings" not in answer.json()
+    (message,) = llm.requests[-1].messages
+    assert [part.WhichOneof("part") for part in message.parts] == ["text", "image", "text"]
+    assert [message.parts[0].text, message.parts[2].text] == ["Look at ", " and answer."]
+
+
+async def test_conversations_in_any_order(http: httpx.AsyncClient, llm: FakeLlm) -> None:
+    roles = ["assistant", "system", "developer", "user", "assistant", "system", "user"]
+    messages = [{"role": role, "content": f"{role} {index}"} for index, role in enumerate(roles)]
+    answer = await http.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
+    assert answer.status_code == 200
+    sent = [visual_pb2.Role.Name(message.role).removeprefix("ROLE_").lower() for message in llm.requests[-1].messages]
+    assert sent == ["assistant", "system", "system", "user", "assistant", "system", "user"]

@@ -64,7 +64,7 @@ def test_without_a_file_everyone_is_the_default_tenant(caplog: pytest.LogCapture
     assert (record.levelno, record.message[:11]) == (logging.WARNING, "no key file")
 
 
-async def test_a_changed_file_counts_without_a_restart(path: Path) -> None:
+async def test_a_changed_file_applies_without_a_restart(path: Path) -> None:
     tenants = Tenants(path, default="default")
     watch = asyncio.create_task(tenants.watch(0.01))
     replace(path, content("second", extra="requests_per_minute = 7"))

@@ -6,7 +6,7 @@ Greedy tokens are compared with transformers run without a cache, on the same ra
 import asyncio
 import json
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
 from llm_service.engine.interface import (
+    Admitted,
     Engine,
     EngineRequest,
     FinishReason,
@@ -53,12 +54,28 @@ def wanted(prompt: Prompt, count: int) -> list[int]:
     return native_tokens(decoder().native, prompt, count)
 
 
-async def collect(engine: Engine, request: EngineRequest) -> list[GeneratedToken]:
-    return [token async for token in engine.generate(request)]
+@dataclass(frozen=True)
+class Collected:
+    """A whole reply."""
+
+    admitted: Admitted
+    tokens: list[GeneratedToken]
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token.token_id for token in self.tokens]
+
+
+async def collect(engine: Engine, request: EngineRequest) -> Collected:
+    """Fails unless there is one Admitted, and it comes first."""
+    admitted, *tokens = [event async for event in engine.generate(request)]
+    assert isinstance(admitted, Admitted)
+    assert not any(isinstance(token, Admitted) for token in tokens)
+    return Collected(admitted, [token for token in tokens if isinstance(token, GeneratedToken)])
 
 
 async def token_ids(engine: Engine, request: EngineRequest) -> list[int]:
-    return [token.token_id for token in await collect(engine, request)]
+    return (await collect(engine, request)).token_ids
 
 
 async def idle(engine: Engine) -> None:
@@ -128,20 +145,19 @@ class EngineConformance:
         prompt = prompt_of([6, (33, 64), 5], seed=9)
         first = await collect(engine, prompt.request(6))
         again = await collect(engine, prompt.request(6))
-        assert [token.token_id for token in again] == [token.token_id for token in first] == wanted(prompt, 6)
-        assert first[0].cached_token_count == 0
-        assert again[0].cached_token_count == self.cached(len(prompt.token_ids) - 1)
+        assert again.token_ids == first.token_ids == wanted(prompt, 6)
+        assert first.admitted.cached_token_count == 0
+        assert again.admitted.cached_token_count == self.cached(len(prompt.token_ids) - 1)
 
     async def test_the_next_turn_reuses_the_last_and_needs_no_rows_of_its_picture(self, engine: Engine) -> None:
         prompt = prompt_of([6, (60, 64), 5], seed=11)
         reply = await token_ids(engine, prompt.request(6))
         longer = Prompt([*prompt.token_ids, *reply, 1, 2, 3], prompt.pictures)
         request, loaded = recording(longer.request(5))
-        tokens = await collect(engine, request)
-        assert [token.token_id for token in tokens] == wanted(longer, 5)
-        assert tokens[0].cached_token_count == self.cached(
-            len(prompt.token_ids) + 5
-        )  # the reply's last is not computed
+        longer_reply = await collect(engine, request)
+        assert longer_reply.token_ids == wanted(longer, 5)
+        computed = len(prompt.token_ids) + 5  # the reply's last is not
+        assert longer_reply.admitted.cached_token_count == self.cached(computed)
         assert loaded == ([] if self.knows_its_cache else [(0, 60)])
 
     async def test_only_the_rows_that_the_cache_lacks_are_loaded(self, engine: Engine) -> None:
@@ -159,9 +175,9 @@ class EngineConformance:
         other_increment = Prompt(prompt.token_ids, (type(picture)(VisualSpan(4, 24, 128), picture.rows, picture.key),))
         other_picture = Prompt(prompt.token_ids, (type(picture)(picture.span, -picture.rows, "other"),))
         for prompt_, tenant in ((other_increment, "tenant"), (other_picture, "tenant"), (prompt, "other tenant")):
-            tokens = await collect(engine, prompt_.request(4, tenant=tenant))
-            assert tokens[0].cached_token_count <= 4
-            assert [token.token_id for token in tokens] == wanted(prompt_, 4)
+            reply = await collect(engine, prompt_.request(4, tenant=tenant))
+            assert reply.admitted.cached_token_count <= 4
+            assert reply.token_ids == wanted(prompt_, 4)
 
     async def test_dynamic_ntk_is_the_requests_own(self, engine: Engine) -> None:
         """Two lengths and the trained rotation in one batch: each as transformers gives it alone, and no KV shared."""
@@ -169,9 +185,9 @@ class EngineConformance:
         lengths = (0, 40_000, 30_000_000)
         requests = [replace(prompt.request(6), ntk_length=length) for length in lengths]
         results = await asyncio.gather(*(collect(engine, request) for request in requests))
-        assert [tokens[0].cached_token_count for tokens in results] == [0, 0, 0]
+        assert [reply.admitted.cached_token_count for reply in results] == [0, 0, 0]
         expected = [native_tokens(decoder().native, prompt, 6, ntk_length=length) for length in lengths]
-        assert [[token.token_id for token in tokens] for tokens in results] == expected
+        assert [reply.token_ids for reply in results] == expected
         assert expected[0] != expected[2]
 
     async def test_under_pressure_everybody_still_gets_the_right_tokens(self, small_engine: Engine) -> None:
@@ -219,25 +235,23 @@ class EngineConformance:
         assert results[1] == wanted(good, 5)
         await idle(engine)
 
-    async def test_every_token_tells_how_long_its_request_waited(self, engine: Engine) -> None:
-        """More requests than a step takes: whoever came last cannot have begun at once."""
+    async def test_a_request_is_told_how_long_it_waited(self, engine: Engine) -> None:
+        """More requests than a step takes: the last cannot have begun at once."""
         replies = await asyncio.gather(*(collect(engine, prompt_of([9], seed=seed).request(4)) for seed in range(30)))
-        waits = [{token.queue_seconds for token in reply} for reply in replies]
-        assert all(len(each) == 1 for each in waits)
-        assert max(waits[-1]) > 0
+        assert replies[-1].admitted.queue_seconds > 0
 
     async def test_ends_at_a_stop_token_which_is_reported(self, engine: Engine) -> None:
         prompt = prompt_of([20], seed=51)
         expected = wanted(prompt, 6)
         stop = expected[3]
-        tokens = await collect(engine, prompt.request(6, stop_token_ids=[stop]))
-        assert [token.token_id for token in tokens] == expected[: expected.index(stop) + 1]
-        assert [token.finish for token in tokens][-1] is FinishReason.STOP
-        assert all(token.finish is None for token in tokens[:-1])
+        reply = await collect(engine, prompt.request(6, stop_token_ids=[stop]))
+        assert reply.token_ids == expected[: expected.index(stop) + 1]
+        assert [token.finish for token in reply.tokens][-1] is FinishReason.STOP
+        assert all(token.finish is None for token in reply.tokens[:-1])
 
     async def test_ends_at_max_tokens(self, engine: Engine) -> None:
-        tokens = await collect(engine, prompt_of([20], seed=52).request(3))
-        assert [token.finish for token in tokens] == [None, None, FinishReason.LENGTH]
+        reply = await collect(engine, prompt_of([20], seed=52).request(3))
+        assert [token.finish for token in reply.tokens] == [None, None, FinishReason.LENGTH]
 
     @pytest.mark.parametrize("temperature", [0.0, 1.5])
     async def test_a_reply_cut_anywhere_goes_on_the_same(self, engine: Engine, temperature: float) -> None:
@@ -258,9 +272,9 @@ class EngineConformance:
         logged = replace(SamplingParameters(seed=0), top_logprob_count=0)
         for sampling in (drawn, logged):
             expected = native_samples(decoder().native, prompt, 8, sampling)
-            tokens = await collect(engine, prompt.request(8, sampling=sampling))
-            assert [token.token_id for token in tokens] == [token.token_id for token in expected]
-            for token, other in zip(tokens, expected, strict=True):
+            reply = await collect(engine, prompt.request(8, sampling=sampling))
+            assert reply.token_ids == [token.token_id for token in expected]
+            for token, other in zip(reply.tokens, expected, strict=True):
                 thoughts, others = ([each.logprob, *each.alternatives] for each in (token, other))
                 assert [thought.token_id for thought in thoughts if thought] == [
                     thought.token_id for thought in others if thought

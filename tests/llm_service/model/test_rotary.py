@@ -23,7 +23,9 @@ def config_of(**rope: Any) -> Qwen2Config:
 
 
 def rotation_at(rotary: Rotary, positions: list[float], dtype: torch.dtype = torch.float32) -> Rotation:
-    return rotary(torch.tensor(positions, dtype=torch.float32), [0], [len(positions)], dtype)
+    return rotary(
+        torch.tensor(positions, dtype=torch.float32), torch.tensor([0]), torch.tensor([len(positions)]), dtype
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,9 +70,9 @@ def test_dynamic_ntk_is_each_sequences_own() -> None:
     """A long request changes nothing for the short one it shares a step with, nor for the next one."""
     rotary = Rotary.from_config(config_of())
     positions = torch.tensor([5.0, 6.0, 40000.0])
-    mixed = rotary(positions, [0, 50000], [2, 1], torch.float32)
-    short = rotary(positions[:2], [0], [2], torch.float32)
-    long = rotary(positions[2:], [50000], [1], torch.float32)
+    mixed = rotary(positions, torch.tensor([0, 50000]), torch.tensor([2, 1]), torch.float32)
+    short = rotary(positions[:2], torch.tensor([0]), torch.tensor([2]), torch.float32)
+    long = rotary(positions[2:], torch.tensor([50000]), torch.tensor([1]), torch.float32)
     assert torch.equal(mixed.cos, torch.cat([short.cos, long.cos]))
     assert not torch.allclose(long.cos, rotation_at(rotary, [40000.0]).cos, atol=1e-3)
 

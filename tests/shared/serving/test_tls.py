@@ -83,7 +83,7 @@ async def test_a_renewed_certificate_counts_without_a_restart(
         assert not await is_serving(address, old), "its authority is no longer the clients'"
         await asyncio.to_thread((tmp_path / "server" / "key.pem").write_text, "broken")
         good = write_certificate(tmp_path / "new", later)
-        assert await is_serving(address, good), "what was there before still counts"
+        assert await is_serving(address, good), "the previous certificate still applies"
         assert await is_serving(address, good)
     broken = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(broken) == 1, "said once, not at each handshake"

@@ -89,9 +89,10 @@ async def test_phases_of_a_reply(collector: Collector) -> None:
     async with tracing(LoopbackSettings(otlp_endpoint=collector.endpoint)):
         enter()
         clock = PhaseClock()
+        clock.started(queue_seconds=0.001)
         for _ in range(3):
             time.sleep(0.002)  # noqa: ASYNC251 - times are told, nothing waits
-            clock.token(queue_seconds=0.001)
+            clock.token()
         clock.record()
     found = await collector.trace(TRACE, {"queue", "prefill", "decode"})
     spans = [found[name][1] for name in ("queue", "prefill", "decode")]

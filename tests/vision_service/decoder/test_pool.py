@@ -18,23 +18,27 @@ from internvl.errors import (
     ImageTooLarge,
     ImageUnreadable,
     InvalidRequest,
+    VideoTooLarge,
     VideoUnreadable,
 )
 from tests.support.decoders import ThreadDecoders
+from tests.support.malformed import clip_of_pictures
 from tests.support.pictures import clip_of, file_of
+from tests.support.video_matrix import cases
 from tests.support.waiting import until
 from vision_service.decoder.job import ImageJob, Job, VideoJob, job_from_line
 from vision_service.decoder.pool import DecoderPool
 from vision_service.decoder.process import DecoderProcess, ProcessLimits
-from vision_service.image import ImageLimits
+from vision_service.image.decoding import ImageLimits
+from vision_service.image.pictures import Pictures
 from vision_service.tiles import TilingOptions
-from vision_service.video import FrameOptions, VideoLimits
+from vision_service.video.sampling import FrameOptions, VideoLimits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TILING = TilingOptions(4, tile_size=56)
-IMAGE = ImageJob(TILING, ImageLimits(1 << 26, 60_000_000, 1 << 16))
-VIDEO = VideoJob(TILING, FrameOptions(3), VideoLimits(1 << 26, 1 << 24))
+IMAGE = ImageJob(TILING, ImageLimits(1 << 26, 60_000_000, 1 << 16), Pictures.AS_SEEN)
+VIDEO = VideoJob(TILING, FrameOptions(3), VideoLimits(1 << 26, 1 << 24, 1 << 28))
 PICTURE = file_of(130, 60)
 MEMORY = 1 << 30
 
@@ -71,28 +75,64 @@ async def pid_of(pool: DecoderPool) -> int:
 
 async def equal_to_decoding_in_place(pool: DecoderPool, job: Job, data: bytes) -> None:
     there, here = await pool.decode(job, data), await ThreadDecoders().decode(job, data)
-    assert there.counts == here.counts
+    assert (there.counts, there.source_count) == (here.counts, here.source_count)
     assert np.array_equal(there.tiles, here.tiles)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "MPO"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "MPO", "AVIF", "HEIF"])
 async def test_pictures_of_every_format(pool: DecoderPool, kind: str) -> None:
     await equal_to_decoding_in_place(pool, IMAGE, file_of(130, 60, kind=kind))
 
 
+async def test_images_that_need_more_of_a_library(pool: DecoderPool) -> None:
+    """Than a process that can open nothing loads by itself."""
+    photo = Image.open(io.BytesIO(file_of(130, 60)))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    for image, kind, options in (
+        (photo, "JPEG", {"exif": exif}),
+        (photo.convert("LAB"), "TIFF", {}),
+        (photo.convert("CMYK"), "JPEG", {}),
+        (photo.convert("LA"), "PNG", {"icc_profile": bytes(100)}),
+        (photo.convert("P"), "GIF", {"save_all": True, "append_images": [photo.convert("L")]}),
+        (Image.fromarray(np.ones((9, 9), np.uint16)), "TIFF", {"compression": "tiff_lzw"}),
+    ):
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        await equal_to_decoding_in_place(pool, IMAGE, buffer.getvalue())
+    for kind in ("JPEG", "PNG"):
+        await equal_to_decoding_in_place(pool, IMAGE, file_of(130, 60, kind=kind)[:-10])
+
+
 async def test_large_files_and_many_tiles(pool: DecoderPool) -> None:
-    job = ImageJob(TilingOptions(12), IMAGE.limits)
+    job = ImageJob(TilingOptions(12), IMAGE.limits, Pictures.AS_SEEN)
     await equal_to_decoding_in_place(pool, job, file_of(1600, 1200, kind="BMP"))
     await equal_to_decoding_in_place(pool, IMAGE, PICTURE)  # a small one after it
 
 
-async def test_clips(pool: DecoderPool, clip: bytes) -> None:
-    await equal_to_decoding_in_place(pool, VIDEO, clip)
+@pytest.mark.parametrize(
+    "name", ["h264 mp4 B2", "one group, cut in mp4", "h264 mpegts B2", "mpeg2 vob B2", "av1 mp4", "gif", "webp"]
+)
+async def test_videos(pool: DecoderPool, name: str) -> None:
+    """By decord, by PyAV and by Pillow, none of which can open anything there."""
+    await equal_to_decoding_in_place(pool, VIDEO, cases()[name].build())
+
+
+async def test_a_frame_that_is_repeated_costs_one_frame(pool: DecoderPool) -> None:
+    """One frame of 5000x5000 pixels in 4 kB, asked for 128 times."""
+    video = clip_of_pictures([blank(5000, 5000)], 1, size=(5000, 5000))
+    limits = VideoLimits(1 << 26, 89_000_000, 1_100_000_000)
+    decoded = await pool.decode(VideoJob(TilingOptions(1, tile_size=56), FrameOptions(128), limits), video)
+    assert decoded.counts == (1,) * 128
+    assert decoded.source_count == 1
+    many = clip_of_pictures([blank(5000, 5000)], 128, size=(5000, 5000))
+    with pytest.raises(VideoTooLarge, match=r"12\d frames of 5000x5000 pixels"):
+        await pool.decode(VideoJob(TILING, FrameOptions(128), limits), many)
 
 
 async def test_refusals_arrive_with_field_and_reason(pool: DecoderPool, clip: bytes) -> None:
     before = await pid_of(pool)
-    with pytest.raises(ImageUnreadable, match="not a picture in one of the formats"):
+    with pytest.raises(ImageUnreadable, match="not an image in one of the formats"):
         await pool.decode(IMAGE, b"nothing")
     with pytest.raises(ImageTooLarge, match="8000x8000"):
         await pool.decode(IMAGE, blank(8000, 8000))
@@ -100,11 +140,13 @@ async def test_refusals_arrive_with_field_and_reason(pool: DecoderPool, clip: by
         await pool.decode(VIDEO, clip[:1000])
     with pytest.raises(BadOption) as caught:
         await pool.decode(VideoJob(TILING, FrameOptions(4, 50.0, 60.0), VIDEO.limits), clip)
-    assert caught.value.field == "frames"
+    assert caught.value.field == "frames.start_seconds"
     assert await pid_of(pool) == before
 
 
-@pytest.mark.parametrize("job", [IMAGE, VIDEO, ImageJob(TilingOptions(12, 2, False), IMAGE.limits, True)], ids=repr)
+@pytest.mark.parametrize(
+    "job", [IMAGE, VIDEO, ImageJob(TilingOptions(12, 2, False), IMAGE.limits, Pictures.REFERENCE)], ids=repr
+)
 async def test_jobs_travel(job: Job) -> None:
     assert job_from_line(job.to_line(7)) == (job, 7)
 
@@ -167,8 +209,12 @@ async def test_limits_of_time_and_memory() -> None:
 
 async def test_nonsense_from_a_process_is_not_believed(pool: DecoderPool) -> None:
     """The worker answers for one picture; the handle expects none of that size."""
-    larger = ImageJob(TilingOptions(4, tile_size=112), IMAGE.limits)
-    for claimed in (b'{"counts": [900]}', b'{"counts": [1, 1]}', b'{"counts": []}', b'{"reason": "X"}', b"\xff", b"[]"):
+    larger = ImageJob(TilingOptions(4, tile_size=112), IMAGE.limits, Pictures.AS_SEEN)
+    for claimed in (
+        b'{"counts": [900], "source_count": 1}', b'{"counts": [1, 1], "source_count": 1}', b'{"counts": []}',
+        b'{"counts": [1]}', b'{"counts": [1], "source_count": 0}', b'{"counts": [1], "source_count": true}',
+        b'{"reason": "X"}', b"\xff", b"[]",
+    ):  # fmt: skip
         process = await idle_process(pool)
         reader = process._replies
         reader.feed_data(claimed + b"\n")

@@ -47,3 +47,16 @@ def test_a_worker_ends_with_its_service() -> None:
         os.close(write)
         assert worker.wait(timeout=60) == 0
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0  # the limit is the worker's alone
+
+
+def test_pyav_is_loaded_before_decord() -> None:
+    """decord gives its FFmpeg to all libraries that follow; PyAV is to run on its own."""
+    versions = "print(av.library_versions, av.ffmpeg_version_info)"
+    alone = subprocess.run([sys.executable, "-c", f"import av; {versions}"], capture_output=True, check=True)
+    script = f"""
+import sys, vision_service.decoder.worker, av
+assert list(sys.modules).index("av._core") < list(sys.modules).index("decord")
+{versions}
+"""
+    beside = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert beside.stdout == alone.stdout

@@ -17,6 +17,16 @@ class Media:
     tile_count: int
     token_count: int
     embedding_cached: bool
+    source_count: int = 1
+    """Pages of the image file, or frames of the video, in all."""
+    read_count: int = 1
+    """How many of them the model is shown."""
+
+    @classmethod
+    def from_pb(cls, media: chat_pb2.Media) -> Self:
+        return cls(
+            media.id, media.tile_count, media.token_count, media.embedding_cached, media.source_count, media.read_count
+        )
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,12 @@ class Started:
     response_id: str
     model: str
     media: tuple[Media, ...]
+    warnings: tuple[str, ...] = ()
+    """What in the request was probably not meant so."""
 
     @classmethod
     def from_pb(cls, event: chat_pb2.Started) -> Self:
-        media = [Media(each.id, each.tile_count, each.token_count, each.embedding_cached) for each in event.media]
-        return cls(event.response_id, event.model, tuple(media))
+        return cls(event.response_id, event.model, tuple(map(Media.from_pb, event.media)), tuple(event.warnings))
 
 
 @dataclass(frozen=True)

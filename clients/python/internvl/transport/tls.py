@@ -6,9 +6,6 @@ from pathlib import Path
 
 import grpc
 
-Signature = tuple[tuple[int, int, int], ...]
-"""Inode, size and time of the last change of each file."""
-
 
 @dataclass(frozen=True)
 class TlsFiles:
@@ -19,11 +16,11 @@ class TlsFiles:
     key: Path | None = None
     """Its private key."""
     authority: Path | None = None
-    """Who must have signed the other side. None: for a server, clients show nothing; for a client, the system's."""
+    """Authority of the other side's certificate. None: for a server, clients show none; for a client, the system's."""
 
     def check(self) -> None:
         """Raises ValueError that names the file at fault."""
-        for path in self._paths:
+        for path in self.paths:
             if not path.is_file():
                 raise ValueError(f"TLS: there is no file {path}")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -42,13 +39,9 @@ class TlsFiles:
             except (ssl.SSLError, OSError) as error:
                 raise ValueError(f"TLS: {self.authority} holds no certificate in PEM") from error
 
-    def signature(self) -> Signature:
-        """Differs when a file has changed. Raises OSError."""
-        found = [path.stat() for path in self._paths]
-        return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
-
     @property
-    def _paths(self) -> list[Path]:
+    def paths(self) -> list[Path]:
+        """Those that are given."""
         return [path for path in (self.certificate, self.key, self.authority) if path is not None]
 
 

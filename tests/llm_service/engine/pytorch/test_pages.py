@@ -15,7 +15,7 @@ class PageMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.allocator = PageAllocator(PAGE_COUNT)
+        self.allocator = PageAllocator(PAGE_COUNT, 4)
         self.holders: list[list[int]] = []
         self.content: dict[int, int] = {}
         """What the holder of a page wrote into it; gone when the page is handed out again."""
@@ -65,7 +65,7 @@ TestPages = PageMachine.TestCase
 
 
 def test_a_prefix_is_found_and_its_end_is_evicted_first() -> None:
-    allocator = PageAllocator(3)
+    allocator = PageAllocator(3, 4)
     pages = [allocator.take() for _ in range(3)]
     held = [page for page in pages if page is not None]
     for page, name in zip(held, [b"a", b"ab", b"abc"], strict=True):
@@ -77,4 +77,4 @@ def test_a_prefix_is_found_and_its_end_is_evicted_first() -> None:
 
 def test_releasing_what_is_not_held_is_a_bug() -> None:
     with pytest.raises(AssertionError):
-        PageAllocator(1).release([0])
+        PageAllocator(1, 4).release([0])

@@ -1,5 +1,6 @@
 """Sampling equals transformers' processors where both exist, and draws what the probabilities say."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from transformers.generation import logits_process
 
 from llm_service.engine.interface import SamplingParameters
 from llm_service.engine.pytorch.draw import draw
+from llm_service.engine.pytorch.penalties import History, penalize
 from llm_service.engine.pytorch.sampler import SamplingRow, sample, uniform
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -19,13 +21,17 @@ LOGITS = torch.randn(50, generator=GENERATOR) * 3
 def draws(logits: torch.Tensor, count: int, **fields: Any) -> torch.Tensor:
     """Frequencies of `count` draws with consecutive token indices."""
     parameters = SamplingParameters(seed=7, **fields)
-    rows = [SamplingRow(parameters, [], [0] * index) for index in range(count)]
+    rows = [SamplingRow(parameters, index, None) for index in range(count)]
     tokens = [token.token_id for token in sample(logits.expand(count, -1), rows)]
     return torch.bincount(torch.tensor(tokens), minlength=len(logits)) / count
 
 
+def penalized_row(parameters: SamplingParameters, prompt_ids: list[int], reply_ids: list[int]) -> SamplingRow:
+    return SamplingRow(parameters, len(reply_ids), History(prompt_ids, [], reply_ids))
+
+
 def test_greedy_is_the_argmax() -> None:
-    (token,) = sample(LOGITS[None], [SamplingRow(SamplingParameters(seed=0), [], [])])
+    (token,) = sample(LOGITS[None], [SamplingRow(SamplingParameters(seed=0), 0, None)])
     assert token.token_id == int(LOGITS.argmax())
 
 
@@ -70,7 +76,7 @@ def test_looking_at_the_best_few_gives_what_sorting_all_gives(
 def test_repetition_penalty_is_transformers(penalty: float) -> None:
     seen = [3, 4, int(LOGITS.argmax())]
     wanted = logits_process.RepetitionPenaltyLogitsProcessor(penalty)(torch.tensor([seen]), LOGITS[None].clone())
-    row = SamplingRow(SamplingParameters(seed=0, repetition_penalty=penalty), seen[:2], seen[2:])
+    row = penalized_row(SamplingParameters(seed=0, repetition_penalty=penalty), seen[:2], seen[2:])
     assert sample(LOGITS[None], [row])[0].token_id == int(wanted.argmax())
 
 
@@ -78,19 +84,45 @@ def test_presence_and_frequency_penalties_count_the_reply_only() -> None:
     logits = torch.tensor([[2.0, 1.9, 1.0]])
     presence = SamplingParameters(seed=0, presence_penalty=0.5)
     frequency = SamplingParameters(seed=0, frequency_penalty=0.06)
-    assert sample(logits, [SamplingRow(presence, [0], [])])[0].token_id == 0
-    assert sample(logits, [SamplingRow(presence, [], [0])])[0].token_id == 1
-    assert sample(logits, [SamplingRow(frequency, [], [0])])[0].token_id == 0
-    assert sample(logits, [SamplingRow(frequency, [], [0, 0])])[0].token_id == 1
+    assert sample(logits, [penalized_row(presence, [0], [])])[0].token_id == 0
+    assert sample(logits, [penalized_row(presence, [], [0])])[0].token_id == 1
+    assert sample(logits, [penalized_row(frequency, [], [0])])[0].token_id == 0
+    assert sample(logits, [penalized_row(frequency, [], [0, 0])])[0].token_id == 1
+
+
+@given(
+    prompt_ids=st.lists(st.integers(0, 9), min_size=1, max_size=20),
+    visual=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+    reply_ids=st.lists(st.integers(0, 9), max_size=20),
+    resumed_count=st.integers(0, 20),
+)
+def test_penalties_are_those_of_the_counts_whenever_tokens_came(
+    prompt_ids: list[int], visual: tuple[int, int], reply_ids: list[int], resumed_count: int
+) -> None:
+    first, end = sorted(min(place, len(prompt_ids)) for place in visual)
+    parameters = SamplingParameters(seed=0, repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=0.4)
+    history = History(prompt_ids, [(first, end)], reply_ids[:resumed_count])
+    for token_id in reply_ids[resumed_count:]:
+        history.add(token_id)
+    expected = LOGITS.clone()
+    for token_id in {*prompt_ids[:first], *prompt_ids[end:], *reply_ids}:
+        expected[token_id] *= 1 / 1.3 if expected[token_id] > 0 else 1.3
+    for token_id, times in Counter(reply_ids).items():
+        expected[token_id] -= 0.7 + 0.4 * times
+    other = History([1], [])  # whose row is not changed by the first one's
+    logits = LOGITS.repeat(2, 1)
+    penalize(logits, [history, other], [parameters, SamplingParameters(seed=0)])
+    torch.testing.assert_close(logits[0], expected)
+    assert torch.equal(logits[1], LOGITS)
 
 
 def test_a_draw_depends_on_seed_and_index_only() -> None:
     parameters = SamplingParameters(seed=3, temperature=1.0)
-    alone = [sample(LOGITS[None], [SamplingRow(parameters, [], [0] * index)])[0].token_id for index in range(20)]
-    rows = [SamplingRow(parameters, [], [0] * index) for index in range(20)]
+    alone = [sample(LOGITS[None], [SamplingRow(parameters, index, None)])[0].token_id for index in range(20)]
+    rows = [SamplingRow(parameters, index, None) for index in range(20)]
     assert [token.token_id for token in sample(LOGITS.expand(20, -1), rows)] == alone
     other = SamplingParameters(seed=4, temperature=1.0)
-    assert alone != [sample(LOGITS[None], [SamplingRow(other, [], [0] * index)])[0].token_id for index in range(20)]
+    assert alone != [sample(LOGITS[None], [SamplingRow(other, index, None)])[0].token_id for index in range(20)]
 
 
 def test_uniform_is_uniform() -> None:
@@ -103,7 +135,7 @@ def test_uniform_is_uniform() -> None:
 
 def test_logprobs_are_the_models_before_temperature() -> None:
     parameters = SamplingParameters(seed=0, temperature=0.3, top_k=1, top_logprob_count=3)
-    (token,) = sample(LOGITS[None], [SamplingRow(parameters, [], [])])
+    (token,) = sample(LOGITS[None], [SamplingRow(parameters, 0, None)])
     wanted = LOGITS.log_softmax(-1)
     assert token.logprob is not None
     assert token.logprob.logprob == pytest.approx(float(wanted.max()))
@@ -113,5 +145,5 @@ def test_logprobs_are_the_models_before_temperature() -> None:
 def test_logits_are_left_as_they_are() -> None:
     logits = LOGITS[None].clone()
     parameters = SamplingParameters(seed=0, temperature=0.7, repetition_penalty=1.5, presence_penalty=1.0)
-    sample(logits, [SamplingRow(parameters, [1, 2], [3])])
+    sample(logits, [penalized_row(parameters, [1, 2], [3])])
     assert torch.equal(logits[0], LOGITS)

@@ -8,19 +8,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from internvl.errors import PromptTooLong, QueueFull
 from llm_service.engine.interface import EngineRequest, SamplingParameters
 from llm_service.engine.pytorch.pages import PageAllocator
+from llm_service.engine.pytorch.request import Request
 from llm_service.engine.pytorch.scheduler import Plan, Scheduler, SchedulerLimits
-from llm_service.engine.pytorch.sequence import Sequence
 
 PAGE_SIZE = 4
 
 
 def scheduler_of(page_count: int = 100, **limits: int) -> Scheduler:
     wanted = {"tokens_per_step": 16, "max_running": 8, "max_waiting": 50, **limits}
-    return Scheduler(PageAllocator(page_count), PAGE_SIZE, SchedulerLimits(**wanted))
+    return Scheduler(PageAllocator(page_count, PAGE_SIZE), SchedulerLimits(**wanted))
 
 
-def sequence_of(prompt_count: int, max_tokens: int = 4, *, tenant: str = "t", first_id: int = 0) -> Sequence:
-    request = EngineRequest(
+def request_of(prompt_count: int, max_tokens: int = 4, *, tenant: str = "t", first_id: int = 0) -> Request:
+    spec = EngineRequest(
         tenant=tenant,
         prompt_ids=[first_id + index for index in range(prompt_count)],
         visuals=(),
@@ -28,98 +28,98 @@ def sequence_of(prompt_count: int, max_tokens: int = 4, *, tenant: str = "t", fi
         max_tokens=max_tokens,
         stop_token_ids=frozenset(),
     )
-    return Sequence(request, PAGE_SIZE)
+    return Request(spec, PAGE_SIZE)
 
 
-def start(scheduler: Scheduler, *sequences: Sequence) -> None:
-    for sequence in sequences:
-        scheduler.add(sequence)
-        scheduler.ready(sequence)
+def start(scheduler: Scheduler, *requests: Request) -> None:
+    for request in requests:
+        scheduler.add(request)
+        scheduler.ready(request)
 
 
-def run(scheduler: Scheduler, plan: Plan) -> list[Sequence]:
-    """What the engine does with a plan; returns the sequences that ended."""
+def run(scheduler: Scheduler, plan: Plan) -> list[Request]:
+    """What the engine does with a plan; returns the requests that ended."""
     ended = []
     for chunk in plan.chunks:
         wants_token = chunk.wants_token
         scheduler.complete(chunk)
         if wants_token:
-            chunk.sequence.token_ids.append(1_000_000 + len(chunk.sequence.token_ids))
-            if chunk.sequence.reply_count == chunk.sequence.request.max_tokens:
-                ended.append(chunk.sequence)
-    for sequence in ended:
-        scheduler.remove(sequence)
+            chunk.request.token_ids.append(1_000_000 + len(chunk.request.token_ids))
+            if chunk.request.reply_count == chunk.request.spec.max_tokens:
+                ended.append(chunk.request)
+    for request in ended:
+        scheduler.remove(request)
     return ended
 
 
 def test_a_long_prompt_never_stops_those_that_decode() -> None:
     scheduler = scheduler_of()
-    chatting = sequence_of(3, max_tokens=40)
+    chatting = request_of(3, max_tokens=40)
     start(scheduler, chatting)
     run(scheduler, scheduler.plan())
-    start(scheduler, sequence_of(100, first_id=500))
+    start(scheduler, request_of(100, first_id=500))
     for _ in range(6):
         plan = scheduler.plan()
-        assert chatting in [chunk.sequence for chunk in plan.chunks]
+        assert chatting in [chunk.request for chunk in plan.chunks]
         assert sum(chunk.token_count for chunk in plan.chunks) <= 16
         run(scheduler, plan)
 
 
 def test_tenants_take_turns() -> None:
     scheduler = scheduler_of(max_running=2, tokens_per_step=16)
-    crowd = [sequence_of(4, tenant="crowd", first_id=100 * index) for index in range(6)]
-    single = sequence_of(4, tenant="single")
+    crowd = [request_of(4, tenant="crowd", first_id=100 * index) for index in range(6)]
+    single = request_of(4, tenant="single")
     start(scheduler, *crowd, single)
-    assert single in [chunk.sequence for chunk in scheduler.plan().chunks]
+    assert single in [chunk.request for chunk in scheduler.plan().chunks]
 
 
 def test_a_known_prefix_is_not_computed_again() -> None:
     scheduler = scheduler_of()
-    first = sequence_of(10, max_tokens=1)
+    first = request_of(10, max_tokens=1)
     start(scheduler, first)
     assert run(scheduler, scheduler.plan()) == [first]
-    again, other_tenant = sequence_of(10), sequence_of(10, tenant="other")
+    again, other_tenant = request_of(10), request_of(10, tenant="other")
     start(scheduler, again, other_tenant)
     assert (again.computed_count, other_tenant.computed_count) == (8, 0)
 
 
 def test_the_last_token_is_always_computed() -> None:
     scheduler = scheduler_of()
-    start(scheduler, first := sequence_of(8, max_tokens=1))
+    start(scheduler, first := request_of(8, max_tokens=1))
     assert run(scheduler, scheduler.plan()) == [first]
-    start(scheduler, again := sequence_of(8))
+    start(scheduler, again := request_of(8))
     assert again.computed_count == 4
 
 
 def test_what_can_never_run_is_refused_at_once() -> None:
     with pytest.raises(PromptTooLong, match="need 44 cached tokens, this replica holds 40"):
-        scheduler_of(page_count=10).add(sequence_of(38, max_tokens=4))
-    scheduler_of(page_count=10).add(sequence_of(37, max_tokens=4))
+        scheduler_of(page_count=10).add(request_of(38, max_tokens=4))
+    scheduler_of(page_count=10).add(request_of(37, max_tokens=4))
 
 
 def test_the_queue_is_bounded() -> None:
     scheduler = scheduler_of(max_waiting=2)
-    scheduler.add(sequence_of(4))
-    scheduler.add(sequence_of(4))
+    scheduler.add(request_of(4))
+    scheduler.add(request_of(4))
     with pytest.raises(QueueFull) as caught:
-        scheduler.add(sequence_of(4))
+        scheduler.add(request_of(4))
     assert caught.value.retry_after_seconds
 
 
 def test_the_latest_arrival_is_preempted_and_comes_back_first() -> None:
     scheduler = scheduler_of(page_count=4)
-    early, late = sequence_of(7, max_tokens=9), sequence_of(7, max_tokens=9, first_id=500)
+    early, late = request_of(7, max_tokens=9), request_of(7, max_tokens=9, first_id=500)
     start(scheduler, early, late)
     run(scheduler, scheduler.plan())
     run(scheduler, scheduler.plan())
     plan = scheduler.plan()
     assert plan.preempted == [late]
-    assert [chunk.sequence for chunk in plan.chunks] == [early]
+    assert [chunk.request for chunk in plan.chunks] == [early]
     start(scheduler, late)
     while not run(scheduler, plan):
         plan = scheduler.plan()
         start(scheduler, *plan.preempted)  # while it waits it holds its old prefix, until that is needed too
-    assert [chunk.sequence for chunk in scheduler.plan().chunks] == [late]
+    assert [chunk.request for chunk in scheduler.plan().chunks] == [late]
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -128,8 +128,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scheduler = scheduler_of(page_count=9, max_running=4)
-        self.loading: list[Sequence] = []
-        self.alive: list[Sequence] = []
+        self.loading: list[Request] = []
+        self.alive: list[Request] = []
 
     @rule(
         prompt_count=st.integers(1, 20),
@@ -138,42 +138,42 @@ class SchedulerMachine(RuleBasedStateMachine):
         first_id=st.sampled_from([0, 0, 1000]),
     )
     def arrive(self, prompt_count: int, max_tokens: int, tenant: str, first_id: int) -> None:
-        sequence = sequence_of(prompt_count, max_tokens, tenant=tenant, first_id=first_id)
-        self.scheduler.add(sequence)
-        self.loading.append(sequence)
-        self.alive.append(sequence)
+        request = request_of(prompt_count, max_tokens, tenant=tenant, first_id=first_id)
+        self.scheduler.add(request)
+        self.loading.append(request)
+        self.alive.append(request)
 
     @precondition(lambda self: self.loading)
     @rule(data=st.data())
     def load(self, data: st.DataObject) -> None:
-        sequence = data.draw(st.sampled_from(self.loading))
-        self.loading.remove(sequence)
-        self.scheduler.ready(sequence)
+        request = data.draw(st.sampled_from(self.loading))
+        self.loading.remove(request)
+        self.scheduler.ready(request)
 
     @precondition(lambda self: self.alive)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        sequence = data.draw(st.sampled_from(self.alive))
-        self.scheduler.remove(sequence)
-        self.alive.remove(sequence)
-        if sequence in self.loading:
-            self.loading.remove(sequence)
+        request = data.draw(st.sampled_from(self.alive))
+        self.scheduler.remove(request)
+        self.alive.remove(request)
+        if request in self.loading:
+            self.loading.remove(request)
 
     @rule()
     def step(self) -> None:
         plan = self.scheduler.plan()
         assert sum(chunk.token_count for chunk in plan.chunks) <= 16
-        planned = [chunk.sequence for chunk in plan.chunks]
+        planned = [chunk.request for chunk in plan.chunks]
         assert len(set(planned)) == len(planned)
         assert not set(planned) & set(plan.preempted)
         for chunk in plan.chunks:
-            held = len(chunk.sequence.pages) * PAGE_SIZE
-            assert chunk.sequence.computed_count + chunk.token_count <= held
-        for sequence in plan.preempted:
-            self.scheduler.add(sequence)
-            self.loading.append(sequence)
-        for sequence in run(self.scheduler, plan):
-            self.alive.remove(sequence)
+            held = len(chunk.request.pages) * PAGE_SIZE
+            assert chunk.request.computed_count + chunk.token_count <= held
+        for request in plan.preempted:
+            self.scheduler.add(request)
+            self.loading.append(request)
+        for request in run(self.scheduler, plan):
+            self.alive.remove(request)
 
     @invariant()
     def consistent(self) -> None:
@@ -186,7 +186,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             while self.loading:
                 self.scheduler.ready(self.loading.pop())
             self.step()
-        assert not self.alive, "a sequence never ended"
+        assert not self.alive, "a request never ended"
         self.scheduler.check()
 
 

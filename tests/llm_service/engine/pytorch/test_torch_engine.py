@@ -64,7 +64,7 @@ async def test_a_crash_fails_everybody_with_a_reason(engine: TorchEngine, monkey
     def crash(chunks: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(engine._runner, "run", crash)
+    monkeypatch.setattr(engine, "_run", crash)
     results = await asyncio.gather(
         *(token_ids(engine, prompt_of([9], seed=index).request(4)) for index in range(2)), return_exceptions=True
     )

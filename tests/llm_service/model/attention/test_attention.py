@@ -4,16 +4,16 @@ import sys
 from contextlib import nullcontext
 from itertools import accumulate, pairwise
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from llm_service.model.attention.flash import PAGE_MULTIPLE, FlashAttention, FlashUnsupported
-from llm_service.model.attention.interface import AttentionKernel, PagedContext
-from llm_service.model.attention.sdpa import SdpaAttention
+from llm_service.model.attention.interface import AttentionKernel
+from llm_service.model.attention.sdpa import SdpaAttention, similar
 from llm_service.model.cache import PagedCache
+from llm_service.model.step import StepInput
 
 PAGE_SIZE, HEADS, KV_HEADS, WIDTH = 4, 6, 2, 8
 
@@ -51,6 +51,17 @@ def documented_varlen_attention(
     return torch.cat(outputs)
 
 
+def step_of(query_lens: list[int], seq_lens: list[int], tables: torch.Tensor, page_size: int) -> StepInput:
+    """What kernels read of a step."""
+    slots, count = [], sum(query_lens)
+    for queries, length, table in zip(query_lens, seq_lens, tables.long(), strict=True):
+        places = torch.arange(length - queries, length, device=tables.device)
+        slots.append(table[places // page_size] * page_size + places % page_size)
+    empty = torch.zeros(count, dtype=torch.int64)
+    lens = torch.tensor(query_lens), torch.tensor(seq_lens)
+    return StepInput(empty, empty.float(), torch.cat(slots), *lens, tables, empty, empty, empty)
+
+
 KERNELS = [SdpaAttention(), FlashAttention(documented_varlen_attention)]
 
 
@@ -65,7 +76,7 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.
 @pytest.mark.parametrize(
     "cuts", [[(9, 14)], [(1, 1), (8, 13)], [(4, 8), (5, 9), (9, 14)], [(n, n) for n in range(1, 10)]]
 )
-def test_equals_dense_attention(kernel: AttentionKernel[Any], cuts: list[tuple[int, int]]) -> None:
+def test_equals_dense_attention(kernel: AttentionKernel, cuts: list[tuple[int, int]]) -> None:
     """Two sequences of 9 and 14 tokens, each step computing both up to the next cut. Unused memory is NaN."""
     torch.manual_seed(0)
     counts = [9, 14]
@@ -83,23 +94,12 @@ def test_equals_dense_attention(kernel: AttentionKernel[Any], cuts: list[tuple[i
         active = [index for index in range(2) if cut[index] > done[index]]
         if not active:
             continue
-        places = [torch.arange(done[index], cut[index]) for index in active]
-        context = PagedContext(
-            slots=torch.cat(
-                [
-                    tables[i, p // PAGE_SIZE].long() * PAGE_SIZE + p % PAGE_SIZE
-                    for i, p in zip(active, places, strict=True)
-                ]
-            ),
-            query_counts=[len(place) for place in places],
-            context_counts=[cut[index] for index in active],
-            page_tables=tables[active],
-        )
+        counts = [cut[index] - done[index] for index in active]
+        step = step_of(counts, [cut[index] for index in active], tables[active], PAGE_SIZE)
         query, key, value = (torch.cat([tensors[i][kind][done[i] : cut[i]] for i in active]) for kind in range(3))
-        cache.write(0, context.slots, key, value)
-        layout = kernel.lay_out(context, PAGE_SIZE)
-        result = kernel.attend(query, cache.keys[0], cache.values[0], layout, WIDTH**-0.5)
-        starts = list(accumulate(context.query_counts, initial=0))
+        cache.write(0, step.slot_mapping, key, value)
+        result = kernel.begin(step, PAGE_SIZE)(query, cache.keys[0], cache.values[0], WIDTH**-0.5)
+        starts = list(accumulate(counts, initial=0))
         for place, index in enumerate(active):
             outputs[index].append(result[starts[place] : starts[place + 1]])
             done[index] = cut[index]
@@ -109,13 +109,9 @@ def test_equals_dense_attention(kernel: AttentionKernel[Any], cuts: list[tuple[i
 
 def test_many_contexts_of_all_lengths_are_grouped_with_little_padding() -> None:
     contexts = [1, 3, 200, 5, 190, 4, 64, 1000]
-    pages = max(contexts) // PAGE_SIZE
-    context = PagedContext(
-        torch.zeros(8, dtype=torch.int64), [1] * 8, contexts, torch.zeros(8, pages, dtype=torch.int32)
-    )
-    layout = SdpaAttention().lay_out(context, PAGE_SIZE)
-    assert sum(len(singles.rows) for singles in layout.singles) == 8
-    padded = sum(singles.mask.numel() for singles in layout.singles)
+    groups = similar(dict(enumerate(contexts)), PAGE_SIZE)
+    assert sorted(index for group in groups for index in group) == list(range(8))
+    padded = sum(len(group) * -(-max(contexts[index] for index in group) // PAGE_SIZE) * PAGE_SIZE for group in groups)
     assert padded < 1.5 * sum(contexts) + 8 * PAGE_SIZE
 
 
@@ -157,7 +153,7 @@ def _flash_attention(device: str) -> FlashAttention:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_flash_attn_equals_sdpa_where_chunks_and_single_tokens_share_a_step(device: str) -> None:
     """Heads and pages as served: a fresh prompt, the end of another, decoding sequences. Unused memory is NaN."""
-    kernels: list[AttentionKernel[Any]] = [_flash_attention(device), SdpaAttention()]
+    kernels: list[AttentionKernel] = [_flash_attention(device), SdpaAttention()]
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     query_counts, context_counts = [300, 17, 1, 1], [300, 600, 257, 512]
@@ -173,10 +169,9 @@ def test_flash_attn_equals_sdpa_where_chunks_and_single_tokens_share_a_step(devi
                 page = stored[table[place // PAGE_MULTIPLE]]
                 page[place % PAGE_MULTIPLE] = torch.randn(2, 64, device=device)
     query = torch.randn(sum(query_counts), 14, 64, dtype=dtype, device=device)
-    context = PagedContext(torch.empty(0, dtype=torch.int64, device=device), query_counts, context_counts, tables)
+    step = step_of(query_counts, context_counts, tables, PAGE_MULTIPLE)
     flash, sdpa = (
-        kernel.attend(query, cache.keys[0], cache.values[0], kernel.lay_out(context, PAGE_MULTIPLE), 0.125)
-        for kernel in kernels
+        kernel.begin(step, PAGE_MULTIPLE)(query, cache.keys[0], cache.values[0], 0.125) for kernel in kernels
     )
     tolerance = 2e-2 if device == "cuda" else 1e-5
     torch.testing.assert_close(flash, sdpa, atol=tolerance, rtol=tolerance)

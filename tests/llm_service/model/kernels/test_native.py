@@ -1,8 +1,7 @@
 """The compiled kernels equal PyTorch in float32, rounded once, for every vector width this processor has."""
 
 import logging
-import platform
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,36 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from llm_service.model import options as options_module
-from llm_service.model.attention.choose import SMALL_PAGE_SIZE, choose_kernel
-from llm_service.model.attention.native import NativeAttention
-from llm_service.model.attention.sdpa import SdpaAttention
-from llm_service.model.kernels import native as module
-from llm_service.model.kernels.native import Native, NativeUnsupported, compile_native, native_for
-from llm_service.model.kernels.widening import widens
-from llm_service.model.options import ModelOptions
+from llm_service.model.kernels import build as build_module
+from llm_service.model.kernels.build import Build, NativeUnsupported
+from llm_service.model.kernels.native import Native, load_native
+from tests.support.kernels import FUSED, PLAIN, name_of, one_thread, pages_of, randn
 
 CPU = torch.device("cpu")
-TARGETS = ["native", "x86-64-v3", "x86-64"] if platform.machine() == "x86_64" else ["native"]
 ROUNDING = 2**-8
 """Relative, of one bfloat16."""
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=[FUSED[0], *PLAIN, *FUSED[-1:]], ids=name_of)
 def native(request: pytest.FixtureRequest) -> Native:
-    if request.param == "x86-64-v3" and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
-        pytest.skip("no AVX2")
-    return compile_native(request.param)
+    return load_native(request.param)
+
+
+@pytest.fixture(autouse=True)
+def in_one_thread() -> Iterator[None]:
+    """Unless a test says otherwise."""
+    with one_thread():
+        yield
 
 
 def assert_rounded(result: torch.Tensor, exact: torch.Tensor) -> None:
     """Within one rounding, and what another order of the sum makes."""
     assert result.dtype == torch.bfloat16
     torch.testing.assert_close(result.float(), exact, atol=1e-5, rtol=2 * ROUNDING)
-
-
-def randn(*shape: int) -> torch.Tensor:
-    return torch.randn(shape).bfloat16()
 
 
 @given(rows=st.integers(0, 40), pairs=st.integers(1, 40), outputs=st.integers(1, 100), seed=st.integers(0, 1 << 30))
@@ -82,12 +77,10 @@ def test_a_row_is_the_same_to_the_bit_alone_in_any_batch_and_on_any_number_of_th
     for rows in (slice(0, 1), slice(3, 10), slice(5, 38), slice(69, 70)):
         assert torch.equal(native.linear(packed, x[rows], 130, silu=True), whole[rows])
         assert torch.equal(native.rms_norm(x[rows], norm, 1e-6), normed[rows])
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads + 1)
-        assert torch.equal(native.linear(packed, x, 130, silu=True), whole)
-    finally:
+    for threads in (2, 3):
         torch.set_num_threads(threads)
+        assert torch.equal(native.linear(packed, x, 130, silu=True), whole)
+        assert torch.equal(native.rms_norm(x, norm, 1e-6), normed)
 
 
 @given(rows=st.integers(1, 40), width=st.integers(1, 100), seed=st.integers(0, 1 << 30))
@@ -121,49 +114,37 @@ def test_attention_equals_float32_and_is_the_same_alone(
     tables, (keys, values) = pages_of(contexts, groups, head_dim)
     query, scaling = randn(sum(query_counts), groups * shared, head_dim) * 3, head_dim**-0.5
     result = native.attend(query, keys, values, tables, torch.tensor(query_counts), torch.tensor(contexts), scaling)
-    row = 0
+    start = 0
     for table, query_count, context in zip(tables, query_counts, contexts, strict=True):
-        for count in range(context - query_count + 1, context + 1):
-            exact = attended(query[row], keys, values, table, count, scaling)
-            torch.testing.assert_close(result[row].float(), exact, atol=1e-4, rtol=2 * ROUNDING)
-            one = torch.tensor([1])
-            alone = native.attend(query[[row]], keys, values, table[None], one, torch.tensor([count]), scaling)
-            assert torch.equal(alone[0], result[row])
-            row += 1
+        own = slice(start, start + query_count)
+        exact = attended(query[own], keys, values, table, context, scaling)
+        torch.testing.assert_close(result[own].float(), exact, atol=1e-4, rtol=2 * ROUNDING)
+        for row in range(query_count):
+            sizes = torch.tensor([1]), torch.tensor([context - query_count + row + 1])
+            alone = native.attend(query[own][[row]], keys, values, table[None], *sizes, scaling)
+            assert torch.equal(alone[0], result[own][row])
+        start += query_count
 
 
 def attended(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor, count: int, scaling: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, table: torch.Tensor, context: int, scaling: float
 ) -> torch.Tensor:
-    """query (H, D) over the first `count` tokens of one table, in float32."""
+    """The last tokens' query (T, H, D) over what each sees of one table's `context` tokens, in float32."""
+    count, heads, _ = query.shape
     own_keys, own_values = (
-        stored[table.long()].flatten(0, 1)[:count].float().repeat_interleave(len(query) // stored.shape[2], 1)
+        stored[table.long()].flatten(0, 1)[:context].float().repeat_interleave(heads // stored.shape[2], 1)
         for stored in (keys, values)
     )
-    scores = torch.einsum("hd,thd->ht", query.float(), own_keys) * scaling
-    return torch.einsum("ht,thd->hd", scores.softmax(-1), own_values)
-
-
-def pages_of(contexts: list[int], groups: int, head_dim: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Tables, keys and values of contexts over pages of 16 tokens in no order."""
-    counts = [-(-count // 16) for count in contexts]
-    order = iter(torch.randperm(sum(counts)).tolist())
-    tables = torch.zeros(len(contexts), max(counts), dtype=torch.int32)
-    stored = [torch.full((sum(counts), 16, groups, head_dim), torch.nan).bfloat16() for _ in range(2)]
-    for index, count in enumerate(contexts):
-        for start in range(0, count, 16):
-            page = tables[index, start // 16] = next(order)
-            for pages in stored:
-                pages[int(page), : count - start] = torch.randn_like(pages[0, : count - start])
-    return tables, stored
+    scores = torch.einsum("qhd,thd->hqt", query.float(), own_keys) * scaling
+    unseen = torch.ones(count, context, dtype=torch.bool).triu(context - count + 1)
+    return torch.einsum("hqt,thd->qhd", scores.masked_fill(unseen, -torch.inf).softmax(-1), own_values)
 
 
 def test_large_scores_do_not_overflow(native: Native) -> None:
     tables, (keys, values) = pages_of([300], 2, 64)
     query = randn(2, 4, 64) * 1e4
     result = native.attend(query, keys, values, tables, torch.tensor([2]), torch.tensor([300]), 1.0)
-    for row, count in enumerate((299, 300)):
-        assert_rounded(result[row], attended(query[row], keys, values, tables[0], count, 1.0))
+    assert_rounded(result, attended(query, keys, values, tables[0], 300, 1.0))
 
 
 def test_a_query_that_is_not_finite_spoils_its_head_alone(native: Native) -> None:
@@ -179,20 +160,10 @@ def test_a_query_that_is_not_finite_spoils_its_head_alone(native: Native) -> Non
 
 
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false", "sh -c 'exit 3' --"])
-def test_without_a_compiler_pytorch_computes_and_the_log_says_so(
-    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_compiler_there_are_none(compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", compiler)
     with pytest.raises(NativeUnsupported, match=r"compiler|failed"):
-        compile_native()
-    monkeypatch.setattr(module, "widens", lambda device, dtype: True)
-    module._load.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert native_for(CPU, torch.bfloat16) is None
-        assert "PyTorch's kernels" in caplog.text
-    finally:
-        module._load.cache_clear()
+        load_native()
 
 
 def test_a_library_that_does_not_load_is_said(tmp_path: Path) -> None:
@@ -201,35 +172,55 @@ def test_a_library_that_does_not_load_is_said(tmp_path: Path) -> None:
         Native(tmp_path / "broken.so")
 
 
-def test_they_are_taken_where_they_are_of_use() -> None:
-    assert native_for(CPU, torch.float32) is None
-    assert native_for(torch.device("cuda:0"), torch.bfloat16) is None
-    assert (native_for(CPU, torch.bfloat16) is not None) == widens(CPU, torch.bfloat16)
+class TestStarts:
+    """Each test's with a cache folder of its own, and sources compiled in little time."""
 
+    @pytest.fixture(autouse=True)
+    def home(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        request: pytest.FixtureRequest,
+    ) -> Path:
+        caplog.set_level(logging.INFO)
+        # Of another key in each test: what a process has loaded it does not load again.
+        own = f"-DTEST={request.node.name}"
+        monkeypatch.setattr(build_module, "_FLAGS", (*build_module._FLAGS, "-O0", own))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        return tmp_path
 
-@pytest.mark.parametrize(
-    ("slow_in_bfloat16", "has_kernels", "dtype"),
-    [(True, True, "bfloat16"), (True, False, "float32"), (False, False, "bfloat16")],
-)
-def test_auto_is_a_dtype_that_is_fast(
-    slow_in_bfloat16: bool, has_kernels: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(options_module, "widens", lambda device, dtype: slow_in_bfloat16)
-    monkeypatch.setattr(options_module, "native_for", lambda device, dtype: object() if has_kernels else None)
-    options = ModelOptions(
-        folder=Path(), device="cpu", dtype="auto", weights="stored", attention="auto", page_size=0, cache_bytes=1,
-        max_positions=0, threads=0,
-    )  # fmt: skip
-    assert options.resolved().dtype == dtype
-    assert replace(options, weights="int8").resolved().dtype == "bfloat16", "its kernels know no other"
-    assert replace(options, dtype="float16").resolved().dtype == "float16"
+    def start(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        """What the log says of one start, whose kernels compute."""
+        caplog.clear()
+        x, weight = randn(3, 8), randn(8)
+        expected = F.rms_norm(x.float(), (8,), weight.float(), 1e-6)
+        assert_rounded(load_native(Build()).rms_norm(x, weight, 1e-6), expected)
+        return [record.message for record in caplog.records]
 
+    def test_the_first_compiles_and_the_next_find(self, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert self.start(caplog) == ["compiled kernels"]
+        assert self.start(caplog) == self.start(caplog) == ["found compiled kernels"]
+        (kept,) = (home / "cache/internvl/kernels").iterdir()
+        assert kept.suffix == ".so"
 
-def test_the_kernel_asked_for_by_name_runs_or_says_why_not() -> None:
-    with pytest.raises(NativeUnsupported, match="bfloat16"):
-        choose_kernel("native", device=CPU, dtype=torch.float32, page_size=0)
-    kernel, page_size = choose_kernel("auto", device=CPU, dtype=torch.bfloat16, page_size=0)
-    assert isinstance(kernel, NativeAttention) == widens(CPU, torch.bfloat16)
-    assert page_size == SMALL_PAGE_SIZE
-    kernel, _ = choose_kernel("sdpa", device=CPU, dtype=torch.bfloat16, page_size=0)
-    assert isinstance(kernel, SdpaAttention)
+    def test_a_kept_file_that_does_not_load_is_replaced(self, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+        folder = home / "cache/internvl/kernels"
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / f"{Build().key()}.so").write_bytes(b"not a library")
+        assert self.start(caplog) == ["a kept library of kernels is useless", "compiled kernels"]
+        assert self.start(caplog) == ["found compiled kernels"]
+
+    def test_each_compiles_where_nothing_can_be_kept(self, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (home / "cache").write_text("in the way")
+        assert self.start(caplog) == self.start(caplog) == ["each start compiles kernels", "compiled kernels"]
+        assert [path.name for path in home.iterdir()] == ["cache"]
+
+    def test_nothing_is_loaded_from_a_folder_that_others_can_write(
+        self, home: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert self.start(caplog) == ["compiled kernels"]
+        folder = home / "cache/internvl/kernels"
+        folder.chmod(0o770)
+        assert self.start(caplog) == ["each start compiles kernels", "compiled kernels"]
+        assert "others may write" in caplog.records[0].cause  # type: ignore[attr-defined]

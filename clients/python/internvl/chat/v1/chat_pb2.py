@@ -26,15 +26,15 @@ from internvl.common.v1 import sampling_pb2 as internvl_dot_common_dot_v1_dot_sa
 from internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binternvl/chat/v1/chat.proto\x12\x10internvl.chat.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1finternvl/common/v1/visual.proto\"\xa4\x01\n\x0b\x43hatRequest\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.internvl.chat.v1.Message\x12\x35\n\x08sampling\x18\x02 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"X\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.internvl.chat.v1.Part\"r\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.ImageH\x00\x12(\n\x05video\x18\x03 \x01(\x0b\x32\x17.internvl.chat.v1.VideoH\x00\x42\x06\n\x04part\"q\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptionsB\x08\n\x06source\"\xa3\x01\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06source\"\x9f\x01\n\x0c\x43hatResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.internvl.chat.v1.StartedH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.DeltaH\x00\x12.\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1a.internvl.chat.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"U\n\x07Started\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x05media\x18\x03 \x03(\x0b\x32\x17.internvl.chat.v1.Media\"V\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x18\n\x10\x65mbedding_cached\x18\x04 \x01(\x08\"I\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x32\n\x08logprobs\x18\x02 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\"\x90\x01\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.internvl.chat.v1.Timing\"k\n\x06Timing\x12\x16\n\x0e\x65ncode_seconds\x18\x01 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\"]\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.internvl.chat.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"M\n\x0cUploadHeader\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.internvl.chat.v1.MediaKind\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x1c\n\x0eUploadResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xb5\x01\n\x0b\x43hatService\x12G\n\x04\x43hat\x12\x1d.internvl.chat.v1.ChatRequest\x1a\x1e.internvl.chat.v1.ChatResponse0\x01\x12]\n\x0cGetModelInfo\x12%.internvl.chat.v1.GetModelInfoRequest\x1a&.internvl.chat.v1.GetModelInfoResponse2]\n\x0cMediaService\x12M\n\x06Upload\x12\x1f.internvl.chat.v1.UploadRequest\x1a .internvl.chat.v1.UploadResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1binternvl/chat/v1/chat.proto\x12\x10internvl.chat.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1finternvl/common/v1/visual.proto\"\xa4\x01\n\x0b\x43hatRequest\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.internvl.chat.v1.Message\x12\x35\n\x08sampling\x18\x02 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"X\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12%\n\x05parts\x18\x02 \x03(\x0b\x32\x16.internvl.chat.v1.Part\"r\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.ImageH\x00\x12(\n\x05video\x18\x03 \x01(\x0b\x32\x17.internvl.chat.v1.VideoH\x00\x42\x06\n\x04part\"q\n\x05Image\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptionsB\x08\n\x06source\"\xa3\x01\n\x05Video\x12\x0e\n\x04\x64\x61ta\x18\x01 \x01(\x0cH\x00\x12\x0c\n\x02id\x18\x02 \x01(\tH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06source\"\x9f\x01\n\x0c\x43hatResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.internvl.chat.v1.StartedH\x00\x12(\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x17.internvl.chat.v1.DeltaH\x00\x12.\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1a.internvl.chat.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"g\n\x07Started\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12&\n\x05media\x18\x03 \x03(\x0b\x32\x17.internvl.chat.v1.Media\x12\x10\n\x08warnings\x18\x04 \x03(\t\"\x80\x01\n\x05Media\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x18\n\x10\x65mbedding_cached\x18\x04 \x01(\x08\x12\x14\n\x0csource_count\x18\x05 \x01(\x05\x12\x12\n\nread_count\x18\x06 \x01(\x05\"I\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x32\n\x08logprobs\x18\x02 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\"\x90\x01\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12(\n\x06timing\x18\x03 \x01(\x0b\x32\x18.internvl.chat.v1.Timing\"k\n\x06Timing\x12\x16\n\x0e\x65ncode_seconds\x18\x01 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x02 \x01(\x01\x12\x15\n\rtotal_seconds\x18\x03 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x04 \x01(\x01\"]\n\rUploadRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.internvl.chat.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"M\n\x0cUploadHeader\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.internvl.chat.v1.MediaKind\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\x1c\n\x0eUploadResponse\x12\n\n\x02id\x18\x01 \x01(\t\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo*S\n\tMediaKind\x12\x1a\n\x16MEDIA_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10MEDIA_KIND_IMAGE\x10\x01\x12\x14\n\x10MEDIA_KIND_VIDEO\x10\x02\x32\xb5\x01\n\x0b\x43hatService\x12G\n\x04\x43hat\x12\x1d.internvl.chat.v1.ChatRequest\x1a\x1e.internvl.chat.v1.ChatResponse0\x01\x12]\n\x0cGetModelInfo\x12%.internvl.chat.v1.GetModelInfoRequest\x1a&.internvl.chat.v1.GetModelInfoResponse2]\n\x0cMediaService\x12M\n\x06Upload\x12\x1f.internvl.chat.v1.UploadRequest\x1a .internvl.chat.v1.UploadResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internvl.chat.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIAKIND']._serialized_start=1735
-  _globals['_MEDIAKIND']._serialized_end=1818
+  _globals['_MEDIAKIND']._serialized_start=1796
+  _globals['_MEDIAKIND']._serialized_end=1879
   _globals['_CHATREQUEST']._serialized_start=118
   _globals['_CHATREQUEST']._serialized_end=282
   _globals['_MESSAGE']._serialized_start=284
@@ -48,27 +48,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATRESPONSE']._serialized_start=772
   _globals['_CHATRESPONSE']._serialized_end=931
   _globals['_STARTED']._serialized_start=933
-  _globals['_STARTED']._serialized_end=1018
-  _globals['_MEDIA']._serialized_start=1020
-  _globals['_MEDIA']._serialized_end=1106
-  _globals['_DELTA']._serialized_start=1108
-  _globals['_DELTA']._serialized_end=1181
-  _globals['_FINISHED']._serialized_start=1184
-  _globals['_FINISHED']._serialized_end=1328
-  _globals['_TIMING']._serialized_start=1330
-  _globals['_TIMING']._serialized_end=1437
-  _globals['_UPLOADREQUEST']._serialized_start=1439
-  _globals['_UPLOADREQUEST']._serialized_end=1532
-  _globals['_UPLOADHEADER']._serialized_start=1534
-  _globals['_UPLOADHEADER']._serialized_end=1611
-  _globals['_UPLOADRESPONSE']._serialized_start=1613
-  _globals['_UPLOADRESPONSE']._serialized_end=1641
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1643
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1664
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1666
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1733
-  _globals['_CHATSERVICE']._serialized_start=1821
-  _globals['_CHATSERVICE']._serialized_end=2002
-  _globals['_MEDIASERVICE']._serialized_start=2004
-  _globals['_MEDIASERVICE']._serialized_end=2097
+  _globals['_STARTED']._serialized_end=1036
+  _globals['_MEDIA']._serialized_start=1039
+  _globals['_MEDIA']._serialized_end=1167
+  _globals['_DELTA']._serialized_start=1169
+  _globals['_DELTA']._serialized_end=1242
+  _globals['_FINISHED']._serialized_start=1245
+  _globals['_FINISHED']._serialized_end=1389
+  _globals['_TIMING']._serialized_start=1391
+  _globals['_TIMING']._serialized_end=1498
+  _globals['_UPLOADREQUEST']._serialized_start=1500
+  _globals['_UPLOADREQUEST']._serialized_end=1593
+  _globals['_UPLOADHEADER']._serialized_start=1595
+  _globals['_UPLOADHEADER']._serialized_end=1672
+  _globals['_UPLOADRESPONSE']._serialized_start=1674
+  _globals['_UPLOADRESPONSE']._serialized_end=1702
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1704
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1725
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1727
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1794
+  _globals['_CHATSERVICE']._serialized_start=1882
+  _globals['_CHATSERVICE']._serialized_end=2063
+  _globals['_MEDIASERVICE']._serialized_start=2065
+  _globals['_MEDIASERVICE']._serialized_end=2158
 # @@protoc_insertion_point(module_scope)

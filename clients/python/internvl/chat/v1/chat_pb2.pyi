@@ -56,7 +56,7 @@ class ChatRequest(_message.Message):
     VISUAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """Optionally a system message, then user and assistant messages; the last one is the user's."""
+        """Messages of any role in any order; the last one is the user's. A first message of the system replaces the server's."""
 
     @_builtins.property
     def sampling(self) -> _sampling_pb2.SamplingOptions:
@@ -156,7 +156,7 @@ class Image(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     VISUAL_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """The file: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
+    """The file: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF; of several pages or frames, the first."""
     id: _builtins.str
     """An id from Started.media or Upload. NOT_FOUND / MEDIA_EXPIRED when it is gone: send the bytes again."""
     uri: _builtins.str
@@ -274,6 +274,7 @@ class Started(_message.Message):
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     response_id: _builtins.str
     """Names this reply in logs."""
     model: _builtins.str
@@ -282,16 +283,21 @@ class Started(_message.Message):
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___Media]:
         """Every picture and clip of the request, in order."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What in the request was probably not meant so, such as a literal `<image>` that no image fits. English, for people."""
+
     def __init__(
         self,
         *,
         response_id: _builtins.str = ...,
         model: _builtins.str = ...,
         media: _abc.Iterable[Global___Media] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "model", b"model", "response_id", b"response_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "model", b"model", "response_id", b"response_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +313,8 @@ class Media(_message.Message):
     TILE_COUNT_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     EMBEDDING_CACHED_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
+    READ_COUNT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Use it instead of the bytes in later requests, on any replica, until it expires."""
     tile_count: _builtins.int
@@ -315,6 +323,10 @@ class Media(_message.Message):
     """Visual tokens."""
     embedding_cached: _builtins.bool
     """Whether its embedding was already there, so that nothing was decoded or encoded."""
+    source_count: _builtins.int
+    """Pages of the image file, or frames of the video, in all."""
+    read_count: _builtins.int
+    """How many of them the model is shown: 1 of an image file; of a video the sampled frames, a repeated one each time."""
     def __init__(
         self,
         *,
@@ -322,10 +334,12 @@ class Media(_message.Message):
         tile_count: _builtins.int = ...,
         token_count: _builtins.int = ...,
         embedding_cached: _builtins.bool = ...,
+        source_count: _builtins.int = ...,
+        read_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_cached", b"embedding_cached", "id", b"id", "tile_count", b"tile_count", "token_count", b"token_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_cached", b"embedding_cached", "id", b"id", "read_count", b"read_count", "source_count", b"source_count", "tile_count", b"tile_count", "token_count", b"token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Never valid."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions; allowed as the first message only."""
+    """Instructions, anywhere in a conversation."""
     ROLE_USER: _Role.ValueType  # 2
     """The person or program that asks."""
     ROLE_ASSISTANT: _Role.ValueType  # 3
@@ -38,7 +38,7 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Never valid."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions; allowed as the first message only."""
+"""Instructions, anywhere in a conversation."""
 ROLE_USER: Role.ValueType  # 2
 """The person or program that asks."""
 ROLE_ASSISTANT: Role.ValueType  # 3

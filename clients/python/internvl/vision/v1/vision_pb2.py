@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/vision/v1/vision.proto\x12\x12internvl.vision.v1\x1a\x1finternvl/common/v1/visual.proto\"}\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"m\n\x0e\x45ncodeResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\"\xb4\x01\n\x12\x45ncodeVideoRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\x8d\x01\n\x13\x45ncodeVideoResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x19\n\x11\x66rame_tile_counts\x18\x04 \x03(\x05\"c\n\x0fPutMediaRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".internvl.vision.v1.PutMediaHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"4\n\x0ePutMediaHeader\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"$\n\x10PutMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"#\n\x14ReadEmbeddingRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"&\n\x15ReadEmbeddingResponse\x12\r\n\x05value\x18\x01 \x01(\x0c\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"x\n\x11GetStatusResponse\x12\x19\n\x11queued_tile_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oding_count\x18\x02 \x01(\x05\x12\x1b\n\x13pending_write_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bis_degraded\x18\x04 \x01(\x08\x32\xbe\x04\n\rVisionService\x12O\n\x06\x45ncode\x12!.internvl.vision.v1.EncodeRequest\x1a\".internvl.vision.v1.EncodeResponse\x12^\n\x0b\x45ncodeVideo\x12&.internvl.vision.v1.EncodeVideoRequest\x1a\'.internvl.vision.v1.EncodeVideoResponse\x12W\n\x08PutMedia\x12#.internvl.vision.v1.PutMediaRequest\x1a$.internvl.vision.v1.PutMediaResponse(\x01\x12\x66\n\rReadEmbedding\x12(.internvl.vision.v1.ReadEmbeddingRequest\x1a).internvl.vision.v1.ReadEmbeddingResponse0\x01\x12\x61\n\x0cGetModelInfo\x12\'.internvl.vision.v1.GetModelInfoRequest\x1a(.internvl.vision.v1.GetModelInfoResponse\x12X\n\tGetStatus\x12$.internvl.vision.v1.GetStatusRequest\x1a%.internvl.vision.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/vision/v1/vision.proto\x12\x12internvl.vision.v1\x1a\x1finternvl/common/v1/visual.proto\"}\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\x83\x01\n\x0e\x45ncodeResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x14\n\x0csource_count\x18\x04 \x01(\x05\"\xb4\x01\n\x12\x45ncodeVideoRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08media_id\x18\x03 \x01(\tH\x00\x12\x1b\n\x0emax_tile_count\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x30\n\x06\x66rames\x18\x05 \x01(\x0b\x32 .internvl.common.v1.VideoOptionsB\x08\n\x06sourceB\x11\n\x0f_max_tile_count\"\xa3\x01\n\x13\x45ncodeVideoResponse\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x10\n\x08media_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x03 \x01(\x08\x12\x19\n\x11\x66rame_tile_counts\x18\x04 \x03(\x05\x12\x14\n\x0csource_count\x18\x05 \x01(\x05\"c\n\x0fPutMediaRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".internvl.vision.v1.PutMediaHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"4\n\x0ePutMediaHeader\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"$\n\x10PutMediaResponse\x12\x10\n\x08media_id\x18\x01 \x01(\t\"#\n\x14ReadEmbeddingRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"&\n\x15ReadEmbeddingResponse\x12\r\n\x05value\x18\x01 \x01(\x0c\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"x\n\x11GetStatusResponse\x12\x19\n\x11queued_tile_count\x18\x01 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oding_count\x18\x02 \x01(\x05\x12\x1b\n\x13pending_write_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bis_degraded\x18\x04 \x01(\x08\x32\xbe\x04\n\rVisionService\x12O\n\x06\x45ncode\x12!.internvl.vision.v1.EncodeRequest\x1a\".internvl.vision.v1.EncodeResponse\x12^\n\x0b\x45ncodeVideo\x12&.internvl.vision.v1.EncodeVideoRequest\x1a\'.internvl.vision.v1.EncodeVideoResponse\x12W\n\x08PutMedia\x12#.internvl.vision.v1.PutMediaRequest\x1a$.internvl.vision.v1.PutMediaResponse(\x01\x12\x66\n\rReadEmbedding\x12(.internvl.vision.v1.ReadEmbeddingRequest\x1a).internvl.vision.v1.ReadEmbeddingResponse0\x01\x12\x61\n\x0cGetModelInfo\x12\'.internvl.vision.v1.GetModelInfoRequest\x1a(.internvl.vision.v1.GetModelInfoResponse\x12X\n\tGetStatus\x12$.internvl.vision.v1.GetStatusRequest\x1a%.internvl.vision.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENCODEREQUEST']._serialized_start=88
   _globals['_ENCODEREQUEST']._serialized_end=213
-  _globals['_ENCODERESPONSE']._serialized_start=215
-  _globals['_ENCODERESPONSE']._serialized_end=324
-  _globals['_ENCODEVIDEOREQUEST']._serialized_start=327
-  _globals['_ENCODEVIDEOREQUEST']._serialized_end=507
-  _globals['_ENCODEVIDEORESPONSE']._serialized_start=510
-  _globals['_ENCODEVIDEORESPONSE']._serialized_end=651
-  _globals['_PUTMEDIAREQUEST']._serialized_start=653
-  _globals['_PUTMEDIAREQUEST']._serialized_end=752
-  _globals['_PUTMEDIAHEADER']._serialized_start=754
-  _globals['_PUTMEDIAHEADER']._serialized_end=806
-  _globals['_PUTMEDIARESPONSE']._serialized_start=808
-  _globals['_PUTMEDIARESPONSE']._serialized_end=844
-  _globals['_READEMBEDDINGREQUEST']._serialized_start=846
-  _globals['_READEMBEDDINGREQUEST']._serialized_end=881
-  _globals['_READEMBEDDINGRESPONSE']._serialized_start=883
-  _globals['_READEMBEDDINGRESPONSE']._serialized_end=921
-  _globals['_GETMODELINFOREQUEST']._serialized_start=923
-  _globals['_GETMODELINFOREQUEST']._serialized_end=944
-  _globals['_GETMODELINFORESPONSE']._serialized_start=946
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1013
-  _globals['_GETSTATUSREQUEST']._serialized_start=1015
-  _globals['_GETSTATUSREQUEST']._serialized_end=1033
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1035
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1155
-  _globals['_VISIONSERVICE']._serialized_start=1158
-  _globals['_VISIONSERVICE']._serialized_end=1732
+  _globals['_ENCODERESPONSE']._serialized_start=216
+  _globals['_ENCODERESPONSE']._serialized_end=347
+  _globals['_ENCODEVIDEOREQUEST']._serialized_start=350
+  _globals['_ENCODEVIDEOREQUEST']._serialized_end=530
+  _globals['_ENCODEVIDEORESPONSE']._serialized_start=533
+  _globals['_ENCODEVIDEORESPONSE']._serialized_end=696
+  _globals['_PUTMEDIAREQUEST']._serialized_start=698
+  _globals['_PUTMEDIAREQUEST']._serialized_end=797
+  _globals['_PUTMEDIAHEADER']._serialized_start=799
+  _globals['_PUTMEDIAHEADER']._serialized_end=851
+  _globals['_PUTMEDIARESPONSE']._serialized_start=853
+  _globals['_PUTMEDIARESPONSE']._serialized_end=889
+  _globals['_READEMBEDDINGREQUEST']._serialized_start=891
+  _globals['_READEMBEDDINGREQUEST']._serialized_end=926
+  _globals['_READEMBEDDINGRESPONSE']._serialized_start=928
+  _globals['_READEMBEDDINGRESPONSE']._serialized_end=966
+  _globals['_GETMODELINFOREQUEST']._serialized_start=968
+  _globals['_GETMODELINFOREQUEST']._serialized_end=989
+  _globals['_GETMODELINFORESPONSE']._serialized_start=991
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1058
+  _globals['_GETSTATUSREQUEST']._serialized_start=1060
+  _globals['_GETSTATUSREQUEST']._serialized_end=1078
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1080
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1200
+  _globals['_VISIONSERVICE']._serialized_start=1203
+  _globals['_VISIONSERVICE']._serialized_end=1777
 # @@protoc_insertion_point(module_scope)

@@ -69,10 +69,13 @@ class EncodeResponse(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """For later calls instead of the bytes."""
     cached: _builtins.bool
     """Whether nothing had to be encoded."""
+    source_count: _builtins.int
+    """Pages or frames of the file, of which the first is encoded."""
     @_builtins.property
     def embedding(self) -> _visual_pb2.EmbeddingReference:
         """Where the LLM service reads it."""
@@ -83,10 +86,11 @@ class EncodeResponse(_message.Message):
         embedding: _visual_pb2.EmbeddingReference | None = ...,
         media_id: _builtins.str = ...,
         cached: _builtins.bool = ...,
+        source_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "media_id", b"media_id", "source_count", b"source_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,10 +153,13 @@ class EncodeVideoResponse(_message.Message):
     MEDIA_ID_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     FRAME_TILE_COUNTS_FIELD_NUMBER: _builtins.int
+    SOURCE_COUNT_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
     """For later calls instead of the bytes."""
     cached: _builtins.bool
     """Whether nothing had to be encoded."""
+    source_count: _builtins.int
+    """Frames of the video in all."""
     @_builtins.property
     def embedding(self) -> _visual_pb2.EmbeddingReference:
         """Where the LLM service reads it."""
@@ -168,10 +175,11 @@ class EncodeVideoResponse(_message.Message):
         media_id: _builtins.str = ...,
         cached: _builtins.bool = ...,
         frame_tile_counts: _abc.Iterable[_builtins.int] | None = ...,
+        source_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "frame_tile_counts", b"frame_tile_counts", "media_id", b"media_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "embedding", b"embedding", "frame_tile_counts", b"frame_tile_counts", "media_id", b"media_id", "source_count", b"source_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

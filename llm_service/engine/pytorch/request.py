@@ -7,56 +7,59 @@ step                                  |<- run ->|      the last token of a reply
 
 import hashlib
 import struct
+import time
+from array import array
 from dataclasses import dataclass, field
-from functools import cached_property
 
+import numpy as np
 import torch
 
 from llm_service.engine.interface import EngineRequest
 from llm_service.engine.pytorch.pages import PageHash
+from llm_service.engine.pytorch.penalties import History
 from llm_service.positions import TICKS, next_position, prompt_positions
 
 
 @dataclass(eq=False)
-class Sequence:
+class Request:
     """State of one request inside the engine."""
 
-    request: EngineRequest
+    spec: EngineRequest
     page_size: int
     token_ids: list[int] = field(init=False)
     """Prompt and reply."""
-    prompt_ticks: torch.Tensor = field(init=False)
+    prompt_ticks: np.ndarray = field(init=False)
     """Positions of the prompt in ticks, int64 (P,)."""
-    pages: list[int] = field(default_factory=list)
+    reply_ticks: int = field(init=False)
+    """Tick of a token of the reply, less TICKS times its index among `token_ids`."""
+    history: History | None = None
+    """What penalties depend on; None where there are none."""
+    pages: "array[int]" = field(default_factory=lambda: array("i"))
+    """int32."""
     page_hashes: list[PageHash] = field(default_factory=list)
     """Names of the full pages so far; may run ahead of `pages`."""
     computed_count: int = 0
     cached_token_count: int = 0
     """Tokens found in the prefix cache on the first admission."""
     rows: dict[int, tuple[int, torch.Tensor]] = field(default_factory=dict)
-    """Visual embeddings that were loaded: index in request.visuals -> (first row, (R, D))."""
+    """Visual embeddings that were loaded: index in spec.visuals -> (first row, (R, D))."""
     was_preempted: bool = False
-    queue_seconds: float = 0.0
-    """How long it waited for its first step."""
+    arrived: float = field(default_factory=time.monotonic)
+    queue_seconds: float | None = None
+    """How long it waited for its first step; None until then."""
 
     def __post_init__(self) -> None:
-        self.token_ids = [*self.request.prompt_ids, *self.request.resume_ids]
-        spans = [visual.span for visual in self.request.visuals]
-        self.prompt_ticks = prompt_positions(self.prompt_count, spans)
-        self._first_reply_tick = next_position(self.prompt_ticks)
+        self.token_ids = [*self.spec.prompt_ids, *self.spec.resume_ids]
+        ticks = prompt_positions(self.prompt_count, [visual.span for visual in self.spec.visuals])
+        self.prompt_ticks = ticks.numpy()
+        self.reply_ticks = next_position(ticks) - self.prompt_count * TICKS
+        if self.spec.sampling.has_penalty:
+            spans = [(visual.span.start, visual.span.end) for visual in self.spec.visuals]
+            self.history = History(self.spec.prompt_ids, spans, self.spec.resume_ids)
 
     @property
     def prompt_count(self) -> int:
-        return len(self.request.prompt_ids)
-
-    @cached_property
-    def prompt_text_ids(self) -> list[int]:
-        """Tokens of the prompt that are not visual."""
-        ids, start = [], 0
-        for visual in self.request.visuals:
-            ids += self.request.prompt_ids[start : visual.span.start]
-            start = visual.span.end
-        return ids + self.request.prompt_ids[start:]
+        return len(self.spec.prompt_ids)
 
     @property
     def reply_count(self) -> int:
@@ -70,15 +73,13 @@ class Sequence:
     @property
     def worst_page_count(self) -> int:
         """Pages held at the end if no stop token comes. The last token is never computed."""
-        return pages_for(self.prompt_count + self.request.max_tokens - 1, self.page_size)
+        return pages_for(self.prompt_count + self.spec.max_tokens - 1, self.page_size)
 
-    def ticks(self, first: int, last: int) -> torch.Tensor:
-        """Positions of tokens [first, last) in ticks, int64."""
-        prompt = self.prompt_ticks[first:last]
-        if last <= self.prompt_count:
-            return prompt
-        reply = torch.arange(max(first, self.prompt_count), last, dtype=torch.int64) - self.prompt_count
-        return torch.cat([prompt, self._first_reply_tick + reply * TICKS])
+    def add(self, token_id: int) -> None:
+        """A token of the reply."""
+        self.token_ids.append(token_id)
+        if self.history is not None:
+            self.history.add(token_id)
 
     def hash_full_pages(self) -> list[PageHash]:
         """Names of all pages that the known tokens fill."""
@@ -88,14 +89,14 @@ class Sequence:
         return self.page_hashes
 
     def _root(self) -> bytes:
-        """What all tokens of the sequence depend on: whose they are, and the rotation."""
-        return struct.pack("<q", self.request.ntk_length) + self.request.tenant.encode()
+        """What all tokens of the request depend on: whose they are, and the rotation."""
+        return struct.pack("<q", self.spec.ntk_length) + self.spec.tenant.encode()
 
     def _hash_page(self, previous: bytes, first: int) -> PageHash:
         last = first + self.page_size
         digest = hashlib.sha256(struct.pack("<Q", len(previous)) + previous)
         digest.update(struct.pack(f"<{self.page_size}q", *self.token_ids[first:last]))
-        for visual in self.request.visuals:
+        for visual in self.spec.visuals:
             span = visual.span
             if span.start < last and first < span.end:
                 row = visual.first_row + max(first - span.start, 0)
