@@ -1,6 +1,8 @@
 """The demo model's training: packs equal transformers' forward pass, losses are the papers', a run resumes exactly."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from math import log
 from pathlib import Path
@@ -13,8 +15,6 @@ from torch.nn import functional
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from deploy.local.demo_model.answering import answers
-from deploy.local.demo_model.critic.layout import judged
-from deploy.local.demo_model.critic.scoring import best, majority, scores
 from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.model import Size, build
 from deploy.local.demo_model.network.forward import hidden_states, visual_tokens
@@ -22,8 +22,15 @@ from deploy.local.demo_model.network.learner import Learner, Losses
 from deploy.local.demo_model.network.muon import orthogonal
 from deploy.local.demo_model.network.packs import TILES, TOKENS, packed, packs, square_averaged
 from deploy.local.demo_model.network.sampling import replies
-from deploy.local.demo_model.recipe import state
-from deploy.local.demo_model.recipe.preference import mixed_losses, reply_lengths, reply_log_shares
+from deploy.local.demo_model.recipe import pairs, state
+from deploy.local.demo_model.recipe.pairs import Pair
+from deploy.local.demo_model.recipe.preference import (
+    PAIRS_PER_MICRO_BATCH,
+    Preference,
+    mixed_losses,
+    reply_lengths,
+    reply_log_shares,
+)
 from deploy.local.demo_model.recipe.run import Part, Run, warm_up_and_fall
 from deploy.local.demo_model.recipe.staged import PROJECTOR, TEXT, TOWER
 from deploy.local.demo_model.talk import phrases
@@ -217,36 +224,19 @@ def test_a_stopped_run_saves_its_step(tmp_path: Path) -> None:
     assert not (tmp_path / "counting.pt").exists()
 
 
-def stars_and_crosses() -> Exchange:
-    answer = "There are two stars.\n\nThere is one cross.\n\n2 + 1 = 3."
-    picture = Talker(Split.TRAIN, np.random.default_rng(0)).one_picture(turns=1)[0].parts[0]
-    turn = Turn(Skill.STEPS, "How many stars and crosses are there together?", answer)
-    return Exchange((picture, "\n", turn.question), turn)
-
-
-def test_the_critic_judges_each_step_in_a_turn_of_its_own(tokenizer: PreTrainedTokenizerBase) -> None:
-    exchange = stars_and_crosses()
-    one = judged(tokenizer, exchange, exchange.turn.steps, (True, False, True))
-    text = tokenizer.decode(one.token_ids)
-    assert tokenizer.decode(one.token_ids[one.learned]) == "+-+"
-    assert (
-        f"</img>\n### Question:\n{exchange.turn.question}\n\n### Solution Process:\nThere are two stars.<|im_end|>\n"
-        "<|im_start|>assistant\n+<|im_end|>\n<|im_start|>user\nThere is one cross.<|im_end|>"
-    ) in text
-
-
-def test_scores_are_means_over_steps(
-    model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    exchange = stars_and_crosses()
-    solutions = [exchange.turn.answer, "There are two stars.", "2 + 1 = 3."]
-    together = scores(model, tokenizer, exchange, solutions)
-    alone = [scores(model, tokenizer, exchange, [solution])[0] for solution in solutions]
-    assert together == pytest.approx(alone, abs=1e-5)
-    assert all(0 < score < 1 for score in together)
-
-
-def test_the_best_and_the_most_frequent_solution() -> None:
-    solutions = ["A.\n\n1 + 1 = 2.", "B.\n\n1 + 2 = 3.", "C.\n\n1 + 2 = 3."]
-    assert best(solutions, [0.9, 0.3, 0.9]) == solutions[0]
-    assert majority(solutions) == solutions[1]
+def test_preferences_are_learned_from_the_pairs_of_the_run(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    image_token_id = tokenizer.convert_tokens_to_ids(special.IMG_CONTEXT)
+    assert isinstance(image_token_id, int)
+    learner = Learner(len(tokenizer), image_token_id, seed=1, threads=1, size=TINY)
+    state.save(tmp_path, learner.state(), "finetuning.pt")
+    made = [Pair(seed, pairs.drawn(seed)[0][-1].turn.answer, "Goodbye!") for seed in range(PAIRS_PER_MICRO_BATCH)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in made))
+    part = Preference(tokenizer, tmp_path, steps=2, pair_count=len(made))
+    part.begin(learner)
+    batches = part.micro_batches(0)
+    first = learner.learn([next(batches)], partial(part.loss, learner), 1.0)
+    later = [learner.learn([next(batches)], partial(part.loss, learner), 1.0) for _ in range(4)]
+    assert first["preference"] == pytest.approx(log(2), abs=1e-5)  # the model still equals its reference
+    assert later[-1]["preference"] < first["preference"]
+    assert later[-1]["generation"] < first["generation"]
+    assert later[-1]["pairs right"] > 0.5
