@@ -24,6 +24,7 @@ from deploy.local.progress import StartDisplay
 from deploy.local.redis_server import start_redis
 from internvl.client import ChatClient
 from internvl.errors import ModelMismatch, Unavailable
+from internvl.transport.tasks import first_failure
 
 PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -207,8 +208,4 @@ async def _answers(address: str) -> None:
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The failure that ended the stack: a dead process before all else, since other failures follow from it."""
-    died = failures.subgroup(ServiceDied)
-    error: BaseException = died if died is not None else failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return first_failure(failures.subgroup(ServiceDied) or failures)

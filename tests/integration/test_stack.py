@@ -370,7 +370,7 @@ async def test_openais_client_gets_the_same_answers_and_shares_the_pictures(stac
         broken: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
         with pytest.raises(openai.BadRequestError) as refused:
             await http.chat.completions.create(model=model, messages=[{"role": "user", "content": [broken, question]}])
-        assert (refused.value.code, refused.value.param) == ("image_unreadable", "messages[0].content[0].image_url")
+        assert (refused.value.code, refused.value.param) == ("image_unreadable", "messages[0].content[0].image_url.url")
         with pytest.raises(openai.BadRequestError) as refused:
             await http.chat.completions.create(model=model, messages=messages, max_completion_tokens=10**6)
         assert (refused.value.code, refused.value.param) == ("prompt_too_long", "messages")

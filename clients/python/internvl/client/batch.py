@@ -27,6 +27,7 @@ from internvl.client.messages import Image, PositionIncrement, Sampling, Video, 
 from internvl.client.session import ChatSession, follow
 from internvl.errors import DeadlineExceeded, Internal, InternvlError, ResourceExhausted, Unavailable
 from internvl.transport.pauses import pause_seconds
+from internvl.transport.tasks import first_failure
 
 ATTEMPTS = 8
 """Calls of one question that is refused for now."""
@@ -150,7 +151,7 @@ class Batch:
                     for _ in range(self._concurrency):
                         group.create_task(work())
             except* OSError as failures:
-                raise _first(failures) from None
+                raise first_failure(failures) from None
         return progress
 
     async def _answer(self, line: Line, folder: Path) -> dict[str, object]:
@@ -255,14 +256,6 @@ def _parse_answer(line: bytes, number: int, target: Path) -> dict[str, object]:
 
 def _may_pass(error: object) -> bool:
     return isinstance(error, dict) and bool(error.get("may_pass"))
-
-
-def _first(failures: BaseExceptionGroup[OSError]) -> OSError:
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, OSError)
-    return error
 
 
 def _failure(identifier: str, reason: str, message: str, *, passing: bool = False) -> dict[str, object]:
