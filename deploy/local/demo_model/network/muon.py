@@ -5,7 +5,8 @@ treats matrices of one shape as one batch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 
 import torch
 from torch.optim import Optimizer
@@ -17,8 +18,12 @@ _MOMENTUM = 0.95
 class Muon(Optimizer):
     """For 2-d parameters only. `lr` is on the scale of AdamW's."""
 
-    def __init__(self, matrices: Iterable[torch.Tensor], lr: float, weight_decay: float = 0.05) -> None:
+    def __init__(
+        self, matrices: Iterable[torch.Tensor], lr: float, weight_decay: float = 0.05, *, pool: Executor
+    ) -> None:
+        """Matrices of different shapes are updated side by side in `pool`."""
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay})
+        self.pool = pool
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -27,11 +32,12 @@ class Muon(Optimizer):
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     by_shape[matrix.shape].append(matrix)
-            for matrices in by_shape.values():
-                updates = orthogonal(torch.stack([self._momentum(matrix) for matrix in matrices]))
-                scale = 0.2 * max(updates.shape[-2:]) ** 0.5
-                for matrix, update in zip(matrices, updates, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
+            means = {
+                shape: torch.stack([self._momentum(matrix) for matrix in matrices])
+                for shape, matrices in by_shape.items()
+            }
+            for matrices, updates in zip(by_shape.values(), self.pool.map(orthogonal, means.values()), strict=True):
+                _update(matrices, updates, group["lr"], group["weight_decay"])
 
     def _momentum(self, matrix: torch.Tensor) -> torch.Tensor:
         assert matrix.grad is not None
@@ -41,6 +47,13 @@ class Muon(Optimizer):
         return update
 
 
+def _update(matrices: Sequence[torch.Tensor], updates: torch.Tensor, rate: float, decay: float) -> None:
+    scale = 0.2 * max(updates.shape[-2:]) ** 0.5
+    for matrix, update in zip(matrices, updates, strict=True):
+        matrix.mul_(1 - rate * decay).add_(update, alpha=-rate * scale)
+
+
+@torch.no_grad()
 def orthogonal(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """The nearest matrices (B, R, C) with singular values around 1, by Newton-Schulz iteration."""
     a, b, c = _COEFFICIENTS

@@ -1,4 +1,4 @@
-"""Scenes as pixels, and as labels of the patches a vision tower looks at.
+"""Scenes of shapes and handwritten digits as pixels.
 
 Knows nothing of questions. The same scene always gives the same pixels.
 """
@@ -8,8 +8,9 @@ from math import cos, pi, sin
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deploy.local.demo_model import digits
-from deploy.local.demo_model.scenes import COLORS, NAMES, Scene, Thing
+from deploy.local.demo_model.drawing import digits
+from deploy.local.demo_model.drawing.marks import Box, Drawing, Mark
+from deploy.local.demo_model.drawing.scenes import Scene, Thing
 
 SUPERSAMPLING = 2
 
@@ -44,25 +45,23 @@ def draw(scene: Scene) -> Image.Image:
     return _with_noise(picture, scene.noise) if scene.noise else picture
 
 
-def patch_labels(scene: Scene, patches: int) -> np.ndarray:
-    """What lies under each patch of the picture squeezed into `patches` x `patches`.
+def drawing(scene: Scene) -> Drawing:
+    """The picture of a scene, and where its things are."""
+    return Drawing(draw(scene), tuple(Mark(thing.name, thing.color, box(thing)) for thing in scene.things))
 
-    Returns int64 (patches, patches, 3): name (0 is paper, else 1 + index in NAMES), colour (likewise), and 1 where a
-    thing has its centre.
-    """
-    labels = np.zeros((patches, patches, 3), dtype=np.int64)
-    centers = (np.arange(patches) + 0.5) / patches
-    for thing in scene.things:
-        dx = np.abs(centers * scene.width - thing.x)[None, :]
-        dy = np.abs(centers * scene.height - thing.y)[:, None]
-        covered = np.maximum(dx, dy) < 0.42 * thing.size
-        row, col = int(thing.y / scene.height * patches), int(thing.x / scene.width * patches)
-        row, col = min(max(row, 0), patches - 1), min(max(col, 0), patches - 1)
-        covered[row, col] = True
-        labels[covered, 0] = 1 + NAMES.index(thing.name)
-        labels[covered, 1] = 1 + COLORS.index(thing.color)
-        labels[row, col, 2] = 1
-    return labels
+
+def box(thing: Thing) -> Box:
+    """The box around a thing's ink."""
+    half = thing.size / 2
+    if thing.name == "circle":
+        return thing.x - half, thing.y - half, thing.x + half, thing.y + half
+    if thing.drawing is None:
+        corners = _corners(thing, 1)
+        across, down = [x for x, _ in corners], [y for _, y in corners]
+        return min(across), min(down), max(across), max(down)
+    inked = _digit_mask(thing, thing.drawing, 1).getbbox() or (0, 0, 1, 1)
+    left, top = round(thing.x - max(8, round(thing.size)) / 2), round(thing.y - max(8, round(thing.size)) / 2)
+    return left + inked[0], top + inked[1], left + inked[2], top + inked[3]
 
 
 def _draw_shape(canvas: Image.Image, thing: Thing, scale: int) -> None:
@@ -71,22 +70,32 @@ def _draw_shape(canvas: Image.Image, thing: Thing, scale: int) -> None:
     if thing.name == "circle":
         pen.ellipse((x - size / 2, y - size / 2, x + size / 2, y + size / 2), fill=thing.ink)
         return
+    pen.polygon(_corners(thing, scale), fill=thing.ink)
+
+
+def _corners(thing: Thing, scale: int) -> list[tuple[float, float]]:
+    x, y, size = thing.x * scale, thing.y * scale, thing.size * scale
     c, s = cos(thing.angle * pi / 180) * size, sin(thing.angle * pi / 180) * size
-    pen.polygon([(x + u * c - v * s, y + u * s + v * c) for u, v in _UNIT_SHAPES[thing.name]], fill=thing.ink)
+    return [(x + u * c - v * s, y + u * s + v * c) for u, v in _UNIT_SHAPES[thing.name]]
 
 
 def _draw_digit(canvas: Image.Image, thing: Thing, drawing: int, scale: int) -> None:
+    mask = _digit_mask(thing, drawing, scale)
+    middle = mask.width / 2
+    canvas.paste(thing.ink, (round(thing.x * scale - middle), round(thing.y * scale - middle)), mask)
+
+
+def _digit_mask(thing: Thing, drawing: int, scale: int) -> Image.Image:
     side = max(8, round(thing.size * scale))
     step = 9 / side
     c, s = cos(thing.angle * pi / 180) * step, sin(thing.angle * pi / 180) * step
     middle = side / 2
     to_drawing = (c, s, 5 - c * middle - s * middle, -s, c, 5 + s * middle - c * middle)
-    mask = (
+    return (
         Image.fromarray(np.pad(digits.drawings()[drawing], 1))
         .transform((side, side), Image.Transform.AFFINE, to_drawing, Image.Resampling.BICUBIC)
         .point(_DIGIT_CONTRAST)
     )
-    canvas.paste(thing.ink, (round(thing.x * scale - middle), round(thing.y * scale - middle)), mask)
 
 
 def _with_noise(picture: Image.Image, deviation: float) -> Image.Image:

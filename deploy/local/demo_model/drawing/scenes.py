@@ -8,8 +8,8 @@ from math import hypot
 
 import numpy as np
 
-from deploy.local.demo_model import digits
-from deploy.local.demo_model.digits import Split
+from deploy.local.demo_model.drawing import digits
+from deploy.local.demo_model.drawing.digits import Split
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 DIGITS = tuple("0123456789")
@@ -93,7 +93,7 @@ class SceneMaker:
     def groups(self, size: tuple[int, int]) -> Scene:
         """Two shapes, each one to four times, at most five things; a colour for each shape."""
         first, second = self.rng.choice(SHAPES, 2, replace=False)
-        color, other = self._distinct_colors(2)
+        color, other = self.distinct_colors(2)
         count = int(self.rng.integers(1, 5))
         rest = int(self.rng.integers(1, 6 - count))
         return self._scene([(str(first), color)] * count + [(str(second), other)] * rest, size)
@@ -102,7 +102,7 @@ class SceneMaker:
         """`count` things, no shape and no colour twice."""
         shapes = self.rng.choice(SHAPES, count, replace=False)
         return self._scene(
-            [(str(shape), color) for shape, color in zip(shapes, self._distinct_colors(count), strict=True)], size
+            [(str(shape), color) for shape, color in zip(shapes, self.distinct_colors(count), strict=True)], size
         )
 
     def shape(self) -> str:
@@ -111,7 +111,7 @@ class SceneMaker:
     def color(self) -> str:
         return str(self.rng.choice(COLORS))
 
-    def _distinct_colors(self, count: int) -> list[str]:
+    def distinct_colors(self, count: int) -> list[str]:
         """Colours that can lie on one paper: black and white never meet."""
         without = self.rng.choice(["black", "white"])
         return [
@@ -120,8 +120,8 @@ class SceneMaker:
         ]
 
     def _scene(self, wanted: list[tuple[str, str]], size: tuple[int, int]) -> Scene:
-        inks = {color: self._ink(color) for _, color in wanted}
-        paper = self._paper(set(inks))
+        inks = {color: self.ink(color) for _, color in wanted}
+        paper = self.paper(set(inks))
         places = self._places(len(wanted), size, at_least=0.5 if wanted[0][0] in DIGITS else 0.0)
         things = [
             Thing(
@@ -139,12 +139,12 @@ class SceneMaker:
         noise = float(self.rng.uniform(0, 8)) if self.rng.random() < 0.3 else 0.0
         return Scene(*size, paper, tuple(things), noise)
 
-    def _ink(self, color: str) -> Color:
+    def ink(self, color: str) -> Color:
         base = INKS[color][int(self.rng.integers(len(INKS[color])))]
         red, green, blue = np.clip(np.asarray(base) + self.rng.integers(-12, 13, 3), 0, 255)
         return int(red), int(green), int(blue)
 
-    def _paper(self, colors: set[str]) -> Color:
+    def paper(self, colors: set[str]) -> Color:
         """Paper on which all of `colors` are seen: dark for white, and sometimes where no dark ink is used."""
         dark = "white" in colors or (not colors & {"black", "purple", "blue"} and self.rng.random() < 0.35)
         papers = DARK_PAPERS if dark else LIGHT_PAPERS

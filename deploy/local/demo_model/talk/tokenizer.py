@@ -5,7 +5,9 @@ first, then the special tokens.
 """
 
 import json
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX, Qwen2Tokenizer
 
-from deploy.local.demo_model import phrases
-from deploy.local.demo_model.conversations import Questions
-from deploy.local.demo_model.digits import Split
 from deploy.local.demo_model.model import SYSTEM_MESSAGE, TRAINED_WINDOW
-from deploy.local.demo_model.scenes import DIGITS, SceneMaker
+from deploy.local.demo_model.talk.questions.tools import TOOLS, system_message
+from deploy.local.demo_model.talk.sampling import sample_turns
 
 END_OF_TEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"
@@ -30,8 +30,13 @@ SPECIAL_TOKENS = (
     "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>",
 )  # fmt: skip
 
-MAX_PIECES = 1012
-CORPUS_SIZE = 20_000
+TOOL_TOKENS = ("<tool_call>", "</tool_call>")
+"""Tokens of their own, but not special: they stay in a reply's text, as with Qwen2.5."""
+
+MAX_PIECES = 1200
+CORPUS_SIZE = 24_000
+_PRINTED = re.compile(r"[A-Z]{2,}")
+_TAG = re.compile(r"</?(ref|box|tool_call)>")
 
 
 def train() -> PreTrainedTokenizerFast:
@@ -50,6 +55,7 @@ def train() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(_corpus(), trainer)
+    bpe.add_tokens([AddedToken(token, special=False, normalized=False) for token in TOOL_TOKENS])
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bpe,
@@ -76,24 +82,12 @@ def load(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _corpus() -> Iterator[str]:
-    rng = np.random.default_rng(0)
-    maker, questions = SceneMaker(Split.TRAIN, rng), Questions(rng)
-    size = (112, 112)
-    yield from [SYSTEM_MESSAGE, "system\n", "user\n", "assistant\n", "\n", *DIGITS] * 50
+    """The demo's own questions and answers. Capitals are left out, so that printed words stay a token a letter."""
+    yield from [SYSTEM_MESSAGE, "system\n", "user\n", "assistant\n", "\n", *"0123456789"] * 50
     yield from [f"Frame{number}: " for number in range(1, 9)] * 50
-    yield from ["Image-1: ", "Image-2: "] * 50
-    for answer, wordings in phrases.SMALL_TALK.items():
-        yield from [text for wording in wordings for text in (answer, wording, wording.lower())]
-    for _ in range(CORPUS_SIZE // 5):
-        one, other = maker.digit(size), maker.same(1, size)
-        turns = [
-            questions.about(one),
-            questions.about(maker.groups(size)),
-            questions.about(maker.different(3, size)),
-            questions.about_two(one, other),
-            questions.about_clip(other.things[0], str(rng.choice(["left", "right", "up", "down"]))),
-            questions.without_picture(),
-        ]
-        for turn in turns:
-            yield turn.question
-            yield turn.answer
+    yield from [f"Image-{number}: " for number in range(1, 5)] * 50
+    yield from [system_message([tool.signature(name) for tool in TOOLS for name in tool.names])] * 200
+    turns = sample_turns(np.random.default_rng(0))
+    for turn in islice(turns, CORPUS_SIZE):
+        yield _PRINTED.sub(" ", turn.question)
+        yield _PRINTED.sub(" ", _TAG.sub("", turn.answer))
