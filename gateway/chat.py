@@ -25,6 +25,7 @@ from internvl.chat.v1 import chat_pb2
 from internvl.errors import EmbeddingNotFound, InternvlError
 from internvl.llm.v1 import llm_pb2
 from internvl.transport.deadline import Deadline
+from internvl.transport.tasks import first_failure
 
 Embeddings = dict[Medium, Encoded]
 
@@ -89,7 +90,7 @@ class _Turn:
                     for medium in media
                 }
         except* InternvlError as failures:
-            raise _first(failures) from None
+            raise first_failure(failures) from None
         return {medium: task.result() for medium, task in tasks.items()}
 
     async def generate(
@@ -144,12 +145,3 @@ def _lost(error: EmbeddingNotFound, embeddings: Embeddings) -> list[Medium]:
     """The media whose embeddings are gone; all of them if the error does not say."""
     named = [medium for medium, found in embeddings.items() if found.embedding.key in error.keys]
     return named or list(embeddings)
-
-
-def _first(failures: BaseExceptionGroup[InternvlError]) -> InternvlError:
-    """An error that the group holds, however deep."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, InternvlError)
-    return error

@@ -80,10 +80,10 @@ def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse
 
 def at_medium(error: InternvlError, medium: Medium) -> InternvlError:
     """The vision service's error with the field of the public request it is about."""
-    if isinstance(error, InvalidRequest):
-        inner = _VISION_FIELDS.get(error.field or "", error.field)
-        error.field = f"{medium.field_path}.{inner}" if inner else medium.field_path
-    return error
+    if not isinstance(error, InvalidRequest):
+        return error
+    inner = _VISION_FIELDS.get(error.field or "", error.field)
+    return error.at(f"{medium.field_path}.{inner}" if inner else medium.field_path)
 
 
 def generate_request(

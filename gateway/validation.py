@@ -6,12 +6,11 @@ from gateway.request_limits import RequestLimits
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from internvl.errors import BadMessages, BadOption
+from internvl.increments import INCREMENTS
 from shared.sampling_options import check_sampling
 from shared.tool_options import check_tools
 
 _ROLES = (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT, visual_pb2.ROLE_TOOL)
-INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
-"""Position increments a visual token may have: 1, 1/2, ... 1/256."""
 
 
 def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:

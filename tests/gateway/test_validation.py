@@ -4,9 +4,10 @@ import pytest
 from google.protobuf import text_format
 
 from gateway.request_limits import RequestLimits
-from gateway.validation import INCREMENTS, check_request
+from gateway.validation import check_request
 from internvl.chat.v1 import chat_pb2
 from internvl.errors import BadMessages, BadOption, InvalidRequest
+from internvl.increments import INCREMENTS
 
 LIMITS = RequestLimits(message_count=4, part_count=3, media_count=2, inline_media_bytes=100)
 USER = "messages { role: ROLE_USER parts { text: 'hi' } }"

@@ -1,4 +1,4 @@
-"""What any Engine must do. Subclass with an `engine` fixture whose model is `decoder()`.
+"""Promises of every Engine. Subclass with an `engine` fixture whose model is `decoder()`.
 
 Greedy tokens are compared with transformers run without a cache, on the same random weights, in float32.
 """
@@ -268,7 +268,7 @@ class EngineConformance:
             assert whole[:cut] + rest == whole
 
     async def test_drawn_tokens_and_their_log_probabilities_are_the_samplers(self, engine: Engine) -> None:
-        """So any engine goes on with a reply that another began."""
+        """So any engine can resume a reply that another began."""
         prompt = prompt_of([3, (12, 64), 9], seed=81)
         drawn = SamplingParameters(
             seed=2**64 - 1, temperature=1.3, top_p=0.9, top_k=40, min_p=0.01, repetition_penalty=1.2,
