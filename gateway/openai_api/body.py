@@ -18,6 +18,8 @@ _INT32 = 2**31 - 1
 Count = Annotated[int, Field(ge=0, le=_INT32)]
 Increment = float | Literal["auto"]
 """Position increment of a visual token (V2PE)."""
+Layout = Literal["lines", "as_given"]
+"""Line breaks and labels around an image or video."""
 
 
 class _Part(BaseModel):
@@ -45,6 +47,7 @@ class ImageUrl(_Part):
     """low: one tile."""
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
 
 
 class VideoUrl(_Part):
@@ -56,6 +59,7 @@ class VideoUrl(_Part):
     end_seconds: float | None = None
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
 
 
 class TextPart(_Part):
@@ -130,6 +134,7 @@ class ChatBody(_Part):
     repetition_penalty: float | None = None
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
 
     audio: Unsupported = None
     functions: Unsupported = None

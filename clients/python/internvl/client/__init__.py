@@ -18,7 +18,7 @@ Errors are those of `internvl.errors`.
 
 from internvl.client.chat_client import DEFAULT_ADDRESS, ChatClient, UploadProgress
 from internvl.client.events import Delta, Event, Finished, Media, Started, TokenLogprob, Usage
-from internvl.client.messages import Image, Message, Part, Piece, Sampling, Video, Visual, user
+from internvl.client.messages import CombinedImage, Image, Message, Part, Piece, Sampling, Video, Visual, user
 from internvl.client.session import ChatSession, follow
 from internvl.client.sync_client import SyncChatClient, SyncChatSession
 from internvl.transport.tls import TlsFiles
@@ -27,6 +27,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "ChatClient",
     "ChatSession",
+    "CombinedImage",
     "Delta",
     "Event",
     "Finished",
