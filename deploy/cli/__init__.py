@@ -1,6 +1,7 @@
 """Commands that the services add to `internvl`, by the entry-point group `internvl.commands`.
 
-up    everything on this machine
-key   API keys of the gateway
-plan  what a load takes
+up     everything on this machine
+key    API keys of the gateway
+plan   what a load takes
+check  whether a checkpoint can be served, and what it needs
 """

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from internvl.client.chat_client import ChatClient, UploadProgress
 from internvl.client.events import Delta, Event, Finished, Media, Started
-from internvl.client.messages import CombinedImage, Image, Message, Part, Piece, Sampling, Video, Visual, user
+from internvl.client.messages import CombinedImage, Image, Medium, Message, Part, Piece, Sampling, Visual, user
 from internvl.client.resend import Seen
 from internvl.errors import BackendUnavailable, MediaExpired
 from internvl.transport.deadline import Deadline
 from internvl.transport.pauses import pause_seconds
 
-File = TypeVar("File", Image, Video)
+File = TypeVar("File", bound=Medium)
 
 INLINE_BYTES = 4 << 20
 """A session uploads files that are larger, and refers to them by id."""
