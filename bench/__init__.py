@@ -3,6 +3,7 @@
 llm          the language model beside transformers and vLLM
 kernels      two builds of the native kernels
 encode       the vision tower beside transformers and vLLM
+grammar      what holding replies to a schema costs
 store        the embedding store
 gateway      the gateway alone, in front of services that take a fixed time
 fixed_delay  those services

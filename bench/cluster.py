@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from deploy.local.launcher import DEMO_MODEL
+from deploy.local.options import DEMO_MODEL
 from deploy.local.process import Child
 from deploy.local.redis_server import start_redis
 from internvl.client import ChatClient

@@ -7,7 +7,6 @@ Knows no gRPC context: who asks and until when is handed in. Closing the events 
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
@@ -18,13 +17,15 @@ from gateway.placeholders import warnings
 from gateway.replicas.affinity import conversation_key
 from gateway.replicas.backends import Backends
 from gateway.replicas.reply import Reply
+from gateway.reply_events import ReplyEvents
 from gateway.request_limits import RequestLimits
-from gateway.translation import Encoded, delta, finished, generate_request, started
+from gateway.translation import Encoded, generate_request
 from gateway.validation import check_request
 from internvl.chat.v1 import chat_pb2
 from internvl.errors import EmbeddingNotFound, InternvlError
 from internvl.llm.v1 import llm_pb2
 from internvl.transport.deadline import Deadline
+from internvl.transport.tasks import first_failure
 
 Embeddings = dict[Medium, Encoded]
 
@@ -57,7 +58,8 @@ class Chat:
         turn = _Turn(self._backends, tenant, deadline)
         embeddings = await turn.encode(distinct(media))
         clock.encoded()
-        yield started(uuid.uuid4().hex, model, [embeddings[medium] for medium in media], warnings(request))
+        told = ReplyEvents(request, media, [embeddings[medium] for medium in media])
+        yield told.started(model, warnings(request))
         async with aclosing(turn.generate(request, media, embeddings)) as events:
             async for event in events:
                 if event.HasField("started"):
@@ -65,10 +67,10 @@ class Chat:
                 elif event.HasField("delta"):
                     clock.tokens(len(event.delta.token_ids))
                     spend(len(event.delta.token_ids))
-                    if (response := delta(event.delta)) is not None:
+                    if (response := told.delta(event.delta)) is not None:
                         yield response
                 elif event.HasField("finished"):
-                    yield finished(event.finished, clock.timing())
+                    yield told.finished(event.finished, clock.timing())
 
 
 class _Turn:
@@ -88,7 +90,7 @@ class _Turn:
                     for medium in media
                 }
         except* InternvlError as failures:
-            raise _first(failures) from None
+            raise first_failure(failures) from None
         return {medium: task.result() for medium, task in tasks.items()}
 
     async def generate(
@@ -143,12 +145,3 @@ def _lost(error: EmbeddingNotFound, embeddings: Embeddings) -> list[Medium]:
     """The media whose embeddings are gone; all of them if the error does not say."""
     named = [medium for medium, found in embeddings.items() if found.embedding.key in error.keys]
     return named or list(embeddings)
-
-
-def _first(failures: BaseExceptionGroup[InternvlError]) -> InternvlError:
-    """An error that the group holds, however deep."""
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, InternvlError)
-    return error

@@ -24,6 +24,9 @@ class Encoded:
     source_count: int
     """Pages of the image file, or frames of the video."""
     frame_tile_counts: tuple[int, ...] = ()
+    width: int = 0
+    """Pixels of an image as it was shown to the model; 0: not known."""
+    height: int = 0
 
     @property
     def public(self) -> chat_pb2.Media:
@@ -69,16 +72,18 @@ def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoR
 
 def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse) -> Encoded:
     """What the vision service answered."""
-    counts = tuple(response.frame_tile_counts) if isinstance(response, vision_pb2.EncodeVideoResponse) else ()
-    return Encoded(response.embedding, response.media_id, response.cached, response.source_count, counts)
+    shared = (response.embedding, response.media_id, response.cached, response.source_count)
+    if isinstance(response, vision_pb2.EncodeVideoResponse):
+        return Encoded(*shared, frame_tile_counts=tuple(response.frame_tile_counts))
+    return Encoded(*shared, width=response.width, height=response.height)
 
 
 def at_medium(error: InternvlError, medium: Medium) -> InternvlError:
     """The vision service's error with the field of the public request it is about."""
-    if isinstance(error, InvalidRequest):
-        inner = _VISION_FIELDS.get(error.field or "", error.field)
-        error.field = f"{medium.field_path}.{inner}" if inner else medium.field_path
-    return error
+    if not isinstance(error, InvalidRequest):
+        return error
+    inner = _VISION_FIELDS.get(error.field or "", error.field)
+    return error.at(f"{medium.field_path}.{inner}" if inner else medium.field_path)
 
 
 def generate_request(
@@ -87,11 +92,21 @@ def generate_request(
     """The conversation with embeddings in place of media. `media` is in the order of the request."""
     rest = iter(media)
     messages = [
-        llm_pb2.Message(role=message.role, parts=placed([_part(part, rest, embeddings) for part in message.parts]))
+        llm_pb2.Message(
+            role=message.role,
+            parts=placed([_part(part, rest, embeddings) for part in message.parts]),
+            tool_calls=message.tool_calls,
+        )
         for message in request.messages
     ]
     assert next(rest, None) is None, "more media than parts that show one"
-    return llm_pb2.GenerateRequest(tenant=tenant, messages=messages, sampling=request.sampling, visual=request.visual)
+    return llm_pb2.GenerateRequest(
+        tenant=tenant,
+        messages=messages,
+        sampling=request.sampling,
+        visual=request.visual,
+        tools=request.tools,
+    )
 
 
 def _part(part: chat_pb2.Part, media: Iterator[Medium], embeddings: Mapping[Medium, Encoded]) -> llm_pb2.Part:
@@ -106,24 +121,3 @@ def _part(part: chat_pb2.Part, media: Iterator[Medium], embeddings: Mapping[Medi
     counts = found.frame_tile_counts
     visual = part.video.visual
     return llm_pb2.Part(video=llm_pb2.VisualPart(embedding=found.embedding, frame_tile_counts=counts, visual=visual))
-
-
-def started(response_id: str, model: str, media: Sequence[Encoded], warnings: Sequence[str]) -> chat_pb2.ChatResponse:
-    """The first event."""
-    found = [medium.public for medium in media]
-    return chat_pb2.ChatResponse(
-        started=chat_pb2.Started(response_id=response_id, model=model, media=found, warnings=warnings)
-    )
-
-
-def delta(event: llm_pb2.Delta) -> chat_pb2.ChatResponse | None:
-    """An event in between, or None where there is nothing a client would see yet."""
-    if not event.text and not event.logprobs:
-        return None
-    return chat_pb2.ChatResponse(delta=chat_pb2.Delta(text=event.text, logprobs=event.logprobs))
-
-
-def finished(event: llm_pb2.Finished, timing: chat_pb2.Timing) -> chat_pb2.ChatResponse:
-    """The last event."""
-    timing.queue_seconds = event.queue_seconds
-    return chat_pb2.ChatResponse(finished=chat_pb2.Finished(reason=event.reason, usage=event.usage, timing=timing))

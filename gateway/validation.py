@@ -6,10 +6,11 @@ from gateway.request_limits import RequestLimits
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from internvl.errors import BadMessages, BadOption
+from internvl.increments import INCREMENTS
 from shared.sampling_options import check_sampling
+from shared.tool_options import check_tools
 
-INCREMENTS = frozenset(2.0**-halvings for halvings in range(9))
-"""Position increments a visual token may have: 1, 1/2, ... 1/256."""
+_ROLES = (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT, visual_pb2.ROLE_TOOL)
 
 
 def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
@@ -18,6 +19,7 @@ def check_request(request: chat_pb2.ChatRequest, limits: RequestLimits) -> None:
     for index, message in enumerate(request.messages):
         _check_message(message, f"messages[{index}]", limits)
     check_sampling(request.sampling)
+    check_tools(request.tools, request.sampling)
     _check_visual(request.visual, "visual")
 
 
@@ -27,21 +29,35 @@ def _check_conversation(request: chat_pb2.ChatRequest, limits: RequestLimits) ->
         raise BadMessages("there is no message to answer", field="messages")
     if len(messages) > limits.message_count:
         raise BadMessages(f"{len(messages)} messages, at most {limits.message_count} are allowed", field="messages")
+    call_ids: set[str] = set()
     for index, message in enumerate(messages):
-        _check_role(message.role, index)
-    if messages[-1].role != visual_pb2.ROLE_USER:
-        raise BadMessages("the last message must be the user's", field=f"messages[{len(messages) - 1}].role")
+        _check_turn(message, f"messages[{index}]", call_ids)
+    if messages[-1].role not in (visual_pb2.ROLE_USER, visual_pb2.ROLE_TOOL):
+        field = f"messages[{len(messages) - 1}].role"
+        raise BadMessages("the last message must be the user's or a tool's", field=field)
 
 
-def _check_role(role: visual_pb2.Role.ValueType, index: int) -> None:
-    field = f"messages[{index}].role"
-    if role not in (visual_pb2.ROLE_SYSTEM, visual_pb2.ROLE_USER, visual_pb2.ROLE_ASSISTANT):
-        raise BadMessages("a message needs a role", field=field)
+def _check_turn(message: chat_pb2.Message, field: str, call_ids: set[str]) -> None:
+    """`call_ids`: of the calls so far that have no result; changed by this message."""
+    if message.role not in _ROLES:
+        raise BadMessages("a message needs a role", field=f"{field}.role")
+    if message.tool_calls and message.role != visual_pb2.ROLE_ASSISTANT:
+        raise BadMessages("only the assistant calls tools", field=f"{field}.tool_calls")
+    for index, call in enumerate(message.tool_calls):
+        if not call.name:
+            raise BadMessages("a call needs a name", field=f"{field}.tool_calls[{index}].name")
+        call_ids.add(call.id)
+    if message.role == visual_pb2.ROLE_TOOL:
+        if message.tool_call_id not in call_ids:
+            raise BadMessages("no message before calls a tool under this id", field=f"{field}.tool_call_id")
+        call_ids.remove(message.tool_call_id)
+    elif message.tool_call_id:
+        raise BadMessages("only a tool's message is the result of a call", field=f"{field}.tool_call_id")
 
 
 def _check_message(message: chat_pb2.Message, field: str, limits: RequestLimits) -> None:
     count = len(message.parts)
-    if count == 0 and message.role != visual_pb2.ROLE_ASSISTANT:
+    if count == 0 and message.role == visual_pb2.ROLE_USER:
         raise BadMessages("a message is empty", field=f"{field}.parts")
     if count > limits.part_count:
         raise BadMessages(f"{count} parts, at most {limits.part_count} are allowed", field=f"{field}.parts")

@@ -55,18 +55,20 @@ class Detokenizer:
         return self._take(text)
 
     def finish(self) -> str:
-        """What was held back and belongs to the reply: no white space, no incomplete character."""
+        """Text that was held back and belongs to the reply: no white space, no incomplete character."""
         if self._undecoded:
             text = self._tokenizer.decode(self._undecoded, skip_special_tokens=False)
             self._held += text.rstrip("\ufffd")
         return self._take("", is_last=True)
 
     def _take(self, text: str, *, is_last: bool = False) -> str:
-        if self.is_stopped:
+        if self.is_stopped:  # tokens after a stop string, in one that ended inside a token
             return ""
         self._held += text
-        if self._is_trimmed and not self._has_begun:
+        if self._is_trimmed and not self._has_begun:  # white space before the first word is not part of a reply
             self._held = self._held.lstrip()
+        # A stop string ends the text before itself; else a part of one at the end is held, and so is white space there,
+        # which is part of the reply only if a word follows.
         end = self._stop_place() if self._unstopped_count < 0 else None
         if end is not None:
             self.is_stopped = is_last = True

@@ -41,7 +41,7 @@ _INLINE_TEXT = 4096
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What the servicer hands over, checked field by field."""
+    """A request from the servicer, checked field by field."""
 
     tenant: str
     messages: Sequence[Message]
@@ -101,7 +101,7 @@ Event = Started | Delta | Finished
 
 
 class _Reply:
-    """What has come of one reply, and whether it has ended."""
+    """One reply so far, and whether it has ended."""
 
     def __init__(self, text: ReplyText, resume_ids: Sequence[int], max_tokens: int, clock: ReplyClock) -> None:
         for token_id in resume_ids:
@@ -210,7 +210,7 @@ class Generator:
         )
 
     def status(self) -> EngineStatus:
-        """What the engine holds right now."""
+        """Holdings and work of the engine."""
         return self._engine.status()
 
     async def _check_form(self, form: Form) -> None:

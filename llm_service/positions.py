@@ -17,10 +17,12 @@ from dataclasses import dataclass
 
 import torch
 
+from internvl import increments
+
 TICKS = 256
 """Ticks per whole position: the finest increment is one tick."""
 
-INCREMENTS: tuple[int, ...] = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+INCREMENTS: tuple[int, ...] = tuple(int(increment * TICKS) for increment in increments.INCREMENTS)
 """Allowed increments of a visual token in ticks, largest first: 1, 1/2, ... 1/256."""
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import groupby, takewhile
+from itertools import groupby
 
 from tokenizers import Tokenizer
 
@@ -42,7 +42,7 @@ class Frame:
 
     visual: Visual
     first_tile: int
-    """Of the visual's tiles."""
+    """Index among the visual's tiles."""
     tile_count: int
     opens: bool = True
     """Whether `<img>` stands before it."""
@@ -68,7 +68,7 @@ class PlacedFrame:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model reads."""
+    """Input of the model."""
 
     token_ids: list[int]
     frames: tuple[PlacedFrame, ...]
@@ -122,12 +122,11 @@ class PromptBuilder:
 
 
 def render(messages: Sequence[Message], system_message: str, tools: Sequence[Tool] = ()) -> Iterator[Segment]:
-    """The template's segments. Messages of the system that come first replace the default system message."""
-    first = list(takewhile(lambda message: message.role is Role.SYSTEM, messages))
-    if first:
-        system_message = "\n\n".join(message.text for message in first)
+    """The template's segments. A first message of the system replaces the default one; further ones are turns."""
+    rest = list(messages)
+    if rest and rest[0].role is Role.SYSTEM:
+        system_message = rest.pop(0).text
     yield from _turn(Role.SYSTEM, (system_message, tools_section(tools) if tools else ""))
-    rest = messages[len(first) :]
     laid_out = zip(rest, lay_out(rest), strict=True)
     for is_tool, turns in groupby(laid_out, key=lambda turn: turn[0].role is Role.TOOL):
         if is_tool:  # the results of one message's calls are one turn of the user

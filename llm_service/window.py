@@ -38,7 +38,7 @@ class Window:
     """Positions a request without V2PE may take with dynamic NTK; not more than `trained`: never past it."""
 
     @property
-    def most(self) -> int:
+    def max_positions(self) -> int:
         """Positions of the longest request there can be."""
         return max(self.trained, self.stretched)
 
@@ -46,8 +46,8 @@ class Window:
         """Raises PromptTooLong for images that alone exceed the window, before their tokens are laid out."""
         increments = (INCREMENTS[-1] if isinstance(v.increment, Auto) else v.increment for v in visuals)
         used = sum(-(-v.token_count * ticks // TICKS) for v, ticks in zip(visuals, increments, strict=True))
-        if used > self.most:
-            raise PromptTooLong(f"the images take {used} positions, the window has {self.most}")
+        if used > self.max_positions:
+            raise PromptTooLong(f"the images take {used} positions, the window has {self.max_positions}")
 
     def fit(self, prompt: Prompt, visuals: Sequence[Visual], max_tokens: int | None) -> Fit:
         """Settles `auto` increments and the length of the reply. Raises PromptTooLong with the numbers.
@@ -65,11 +65,11 @@ class Window:
         if max_tokens is None and used < self.trained:
             return Fit(increments, self.trained - used)
         uses_v2pe = any(increment != TICKS for increment in increments.values())
-        most = self.trained if uses_v2pe else self.most
-        reply = wanted if max_tokens is not None else min(wanted, most - used)
-        if 0 < reply <= most - used:
+        limit = self.trained if uses_v2pe else self.max_positions
+        reply = wanted if max_tokens is not None else min(wanted, limit - used)
+        if 0 < reply <= limit - used:
             return Fit(increments, reply, ntk_length=used if used > self.trained else 0)
-        raise PromptTooLong(f"the prompt takes {used} positions and the reply {wanted}, the window has {most}")
+        raise PromptTooLong(f"the prompt takes {used} positions and the reply {wanted}, the window has {limit}")
 
 
 def _position_count(prompt: Prompt, increments: dict[Visual, int]) -> int:

@@ -23,7 +23,7 @@ class _Range:
         return math.isfinite(value) and self.low <= value <= self.high and not (self.low_excluded and value == self.low)
 
     def __str__(self) -> str:
-        return f"{'(' if self.low_excluded else '['}{self.low:g}, {self.high:g}]"
+        return f"{'(' if self.low_excluded else '['}{self.low:.12g}, {self.high:.12g}]"
 
 
 _RANGES = {

@@ -180,7 +180,9 @@ class Encoder:
         decoded = await self._decode(data, job)
         with span("encode", tiles=len(decoded.tiles)):
             rows = await self._batcher.encode(decoded.tiles)
-        manifest = Manifest(rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts, decoded.source_count)
+        manifest = Manifest(
+            rows.shape[1], rows.shape[2], self.dtype_name, decoded.counts, decoded.source_count, decoded.size
+        )
         tiles = await asyncio.to_thread(_framed, key, rows, manifest, self._codec)
         log.info("encoded", extra={"tile_count": manifest.tile_count, "embedding": key[:12]})
         with span("store", bytes=sum(map(len, tiles))):

@@ -47,6 +47,8 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             media_id=encoded.media_id,
             cached=encoded.cached,
             source_count=encoded.manifest.source_count,
+            width=encoded.manifest.size[0],
+            height=encoded.manifest.size[1],
         )
 
     async def EncodeVideo(  # noqa: N802

@@ -6,7 +6,7 @@ import typer
 
 from gateway.tenancy.key_file import check_tenant_name, key_digest, new_key
 
-key = typer.Typer(no_args_is_help=True, help="API keys of the gateway.")
+key = typer.Typer(no_args_is_help=True, help="API keys of the gateway.", rich_markup_mode=None, add_completion=False)
 
 
 @key.callback()

@@ -15,14 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from deploy.local.launcher import (
-    PROGRAMS,
-    Stack,
-    StackOptions,
-    cancel_on_sigterm,
-    programs_with_vllm,
-    require_model,
-)
+from deploy.local.launcher import PROGRAMS, Stack, cancel_on_sigterm, programs_with_vllm, require_model
+from deploy.local.options import StackOptions
 from deploy.local.process import LaunchError
 from deploy.local.progress import StartDisplay
 from internvl.client import ChatClient, ChatSession, Finished, Sampling, Started, follow

@@ -13,19 +13,19 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from deploy.local import preflight
+from deploy.local.options import DEMO_MODEL, StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.progress import StartDisplay
 from deploy.local.redis_server import start_redis
 from internvl.client import ChatClient
 from internvl.errors import ModelMismatch, Unavailable
+from internvl.transport.tasks import first_failure
 
-DEMO_MODEL = Path(__file__).parent / "demo_model" / "checkpoint"
-DEMO_MODEL_NAME = "InternVL3-demo"
 PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "vision": (sys.executable, "-m", "vision_service"),
@@ -48,34 +48,6 @@ _ENVIRONMENT = {
 }
 _KILL_SECONDS = 2.0
 """What a process gets beyond its drain time."""
-
-
-@dataclass(frozen=True)
-class StackOptions:
-    """What to start."""
-
-    model: str = str(DEMO_MODEL)
-    """Folder of an InternVL3 checkpoint, or its name on the model hub."""
-    model_name: str = DEMO_MODEL_NAME
-    """Name clients see; empty: the last part of `model`."""
-    host: str = "127.0.0.1"
-    """Where the gateway listens; all else listens on loopback."""
-    port: int = 50050
-    """The gateway's; 0 = any."""
-    http_port: int | None = None
-    """Of the gateway's OpenAI-compatible endpoint; None = there is none, 0 = any."""
-    redis_url: str | None = None
-    """A running Redis; None starts a private one."""
-    log_folder: Path | None = None
-    """Where `vision.log` and the others are written; None = a folder that goes when the stack does."""
-    otlp_endpoint: str = ""
-    """Where the services send traces; empty = nowhere."""
-    drain_seconds: float = 10.0
-    """How long replies in flight may take when the stack is stopped."""
-
-    def with_model(self, model: str) -> "StackOptions":
-        """The same for another model, under its own name."""
-        return replace(self, model=model, model_name="")
 
 
 class Stack:
@@ -163,7 +135,9 @@ class Stack:
         if self._options.otlp_endpoint:
             common += ["--otlp-endpoint", self._options.otlp_endpoint]
         command = (*self._programs[name], *flags, *common)
-        child = await Child.start(name, command, log_folder=logs, environment=_ENVIRONMENT | environment)
+        child = await Child.start(
+            name, command, log_folder=logs, environment=_ENVIRONMENT | self._options.environment(name) | environment
+        )
         self._adopt(child, group)
         return child
 
@@ -194,6 +168,7 @@ def serve_until_stopped(options: StackOptions, *, programs: Mapping[str, tuple[s
 
 async def _serve(options: StackOptions, programs: Mapping[str, tuple[str, ...]]) -> None:
     require_model(options)
+    preflight.check(options)
     cancel_on_sigterm()
     with StartDisplay() as display:
         async with Stack(options, on_change=display.show, programs=programs) as stack:
@@ -232,9 +207,5 @@ async def _answers(address: str) -> None:
 
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What ended the stack: a dead process before all else, for what else failed failed because of it."""
-    died = failures.subgroup(ServiceDied)
-    error: BaseException = died if died is not None else failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """The failure that ended the stack: a dead process before all else, since other failures follow from it."""
+    return first_failure(failures.subgroup(ServiceDied) or failures)

@@ -1,4 +1,4 @@
-"""A program of the stack as a child process: its log, how far it is, and how it is stopped.
+"""A program of the stack as a child process: its log, its progress, and how it is stopped.
 
 A service says how far it is in its JSON log lines: `loading` with bytes, `serving` with its address.
 """
@@ -26,11 +26,12 @@ class LaunchError(RuntimeError):
 
 
 class ServiceDied(LaunchError):
-    """A process ended that nobody had stopped."""
+    """A process that ended without having been stopped."""
 
     def __init__(self, name: str, exit_code: int, last_lines: Sequence[str]) -> None:
-        said = "".join(f"\n  {line}" for line in last_lines[-_SHOWN_LINES:]) or "\n  (nothing)"
-        super().__init__(f"{name} ended with exit code {exit_code}; its last log lines:{said}")
+        causes = [text for line in last_lines if (text := _cause(line))]
+        lines = causes[-1:] or [_plain(line) for line in last_lines[-_SHOWN_LINES:]] or ["(it said nothing)"]
+        super().__init__(f"{name} ended with exit code {exit_code}:" + "".join(f"\n  {line}" for line in lines))
         self.name = name
         self.exit_code = exit_code
 
@@ -47,7 +48,7 @@ class Child:
         self.metrics_address = ""
         """host:port of its metrics, once they are there."""
         self.loaded_fraction: float | None = None
-        """Of its weights; None while it has not begun."""
+        """Share of its weights that is loaded; None before the first."""
         self.ready_seconds: float | None = None
         """From its start until it served."""
         self.stopping = False
@@ -162,6 +163,24 @@ class Child:
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change(self)
+
+
+def _cause(line: str) -> str:
+    """The reason in a service's last words, if this line has one."""
+    match _json(line):
+        case {"level": "CRITICAL", "message": str(message), **rest}:
+            cause = rest.get("cause") or rest.get("exception") or ""
+            return f"{message}: {str(cause).strip().splitlines()[-1]}" if cause else message
+    return ""
+
+
+def _plain(line: str) -> str:
+    """A log line as a person reads it."""
+    match _json(line):
+        case {"message": str(message), **rest}:
+            cause = rest.get("cause")
+            return f"{message}: {cause}" if cause else message
+    return line
 
 
 def _json(line: str) -> object:

@@ -1,4 +1,4 @@
-"""How the start of the stack looks: bars in a terminal, one line a service anywhere else."""
+"""The start of the stack on a screen: bars in a terminal, a line for each stage anywhere else."""
 
 import sys
 from types import TracebackType
@@ -18,6 +18,7 @@ class StartDisplay:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self._bars: dict[str, TaskID] = {}
+        self._told: dict[str, str] = {}
         self._progress = Progress(
             TextColumn("  {task.description:<8}"),
             BarColumn(bar_width=32),
@@ -40,7 +41,7 @@ class StartDisplay:
         self._progress.stop()
 
     def show(self, child: Child) -> None:
-        """Called whenever a process gets further."""
+        """Called whenever a process gets further. Without a terminal each stage is a line."""
         bar = self._bars[child.name]
         self._progress.start_task(bar)
         if child.ready_seconds is not None:
@@ -50,8 +51,16 @@ class StartDisplay:
             )
         elif child.loaded_fraction is not None:
             self._progress.update(bar, completed=child.loaded_fraction, state="loading")
+            self._tell(child.name, f"loading {25 * int(4 * child.loaded_fraction):3d} %")
         else:
             self._progress.update(bar, state="starting")
+            self._tell(child.name, "starting")
+
+    def _tell(self, name: str, stage: str) -> None:
+        """A line for each new stage, where no bar shows it."""
+        if not self._console.is_terminal and self._told.get(name) != stage:
+            self._told[name] = stage
+            self._console.print(f"  {name:<8} {stage}")
 
     def finish(self, line: str) -> None:
         """Takes the bars away and says what can be done now."""

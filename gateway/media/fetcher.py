@@ -20,6 +20,7 @@ from gateway.request_limits import RequestLimits
 from gateway.settings import GatewaySettings
 from internvl.chat.v1 import chat_pb2
 from internvl.errors import BadMessages, InvalidRequest, MediaUnreachable, UriNotAllowed
+from internvl.transport.tasks import first_failure
 
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -75,7 +76,7 @@ class Fetcher:
                     if source.uri not in tasks:
                         tasks[source.uri] = group.create_task(self._fetch_source(source, budget))
         except* InvalidRequest as failures:
-            raise _first(failures) from None
+            raise first_failure(failures) from None
         for source in sources:
             source.fill(tasks[source.uri].result())
         return filled
@@ -84,8 +85,7 @@ class Fetcher:
         try:
             return await self._fetch(source.uri, budget)
         except InvalidRequest as error:
-            error.field = source.field
-            raise
+            raise error.at(source.field) from error.__cause__
         except _OverBudget:
             raise too_large(source.kind, budget.max_bytes, source.field) from None
 
@@ -210,11 +210,3 @@ def _sources(request: chat_pb2.ChatRequest) -> Iterator[_Source]:
 def _authority(address: MediaAddress) -> bytes:
     default = {"https": 443, "http": 80}[address.scheme]
     return (address.host if address.port == default else f"{address.host}:{address.port}").encode()
-
-
-def _first(failures: BaseExceptionGroup[InvalidRequest]) -> InvalidRequest:
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, InvalidRequest)
-    return error

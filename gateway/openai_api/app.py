@@ -141,8 +141,7 @@ def _fields_of(body: ChatBody) -> Iterator[None]:
     try:
         yield
     except InternvlError as error:
-        error.field = public_field(error.field, body) if error.field else None
-        raise
+        raise error.at(public_field(error.field, body) if error.field else None) from error
 
 
 async def _answer(exchange: Exchange, body: ChatBody, info: ModelInfo, events: Events) -> None:

@@ -1,120 +1,113 @@
 """What a client may send to /v1/chat/completions, field by field.
 
 Fields that would change the reply and that nothing here can honour are refused unless they ask for nothing; unknown
-ones are refused too, for a misspelt option must not silently mean the default.
+ones are refused unless they are null, for a misspelt option must not silently mean the default.
 """
 
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.openai_api.request.message import (
+    Count,
+    Fields,
+    Ignored,
+    Increment,
+    Integer,
+    Layout,
+    Message,
+    Off,
+    On,
+    Schema,
+    Unsupported,
+    asks_nothing,
+)
 from internvl.errors import InvalidRequest
 
 MAX_CHOICES = 16
-_INT32 = 2**31 - 1
-
-Count = Annotated[int, Field(ge=0, le=_INT32)]
-Increment = float | Literal["auto"]
-"""Position increment of a visual token (V2PE)."""
-Layout = Literal["lines", "as_given"]
-"""Line breaks and labels around an image or video."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+def _all(value: object) -> object:
+    """-1 is how others write that all tokens stay."""
+    return 0 if value == -1 and not isinstance(value, bool) else value
 
 
-def _asks_nothing(*allowed: object) -> AfterValidator:
-    def check(value: object) -> object:
-        if value not in allowed:
-            raise ValueError("not supported here")
-        return value
+class Function(Fields):
+    """A function that may be called."""
 
-    return AfterValidator(check)
-
-
-Unsupported = Annotated[Any, _asks_nothing(None, [], {})]
-Ignored = Any
+    name: str
+    description: str | None = None
+    parameters: Schema | None = None
+    strict: bool | None = None
 
 
-class ImageUrl(_Part):
-    """Where a picture is, and how it is shown."""
+class Tool(Fields):
+    """A tool; there are no others than functions."""
 
-    url: str
-    detail: Literal["auto", "low", "high"] | None = None
-    """low: one tile."""
-    max_tile_count: Count | None = None
-    position_increment: Increment | None = None
-    layout: Layout | None = None
+    type: Literal["function"]
+    function: Function
 
 
-class VideoUrl(_Part):
-    """Where a clip is, and how it is shown."""
+class FunctionName(Fields):
+    """The name of a function."""
 
-    url: str
-    frame_count: Count | None = None
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    max_tile_count: Count | None = None
-    position_increment: Increment | None = None
-    layout: Layout | None = None
+    name: str
 
 
-class TextPart(_Part):
-    """A piece of text."""
+class NamedTool(Fields):
+    """The tool that is to be called."""
 
-    type: Literal["text"]
-    text: str
-
-
-class ImagePart(_Part):
-    """A picture."""
-
-    type: Literal["image_url"]
-    image_url: ImageUrl
+    type: Literal["function"]
+    function: FunctionName
 
 
-class VideoPart(_Part):
-    """A clip; OpenAI's API has none, other servers write it so."""
+class NamedSchema(Fields):
+    """A schema of the reply. It is held to whether `strict` or not."""
 
-    type: Literal["video_url"]
-    video_url: VideoUrl
-
-
-Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
-
-
-class Message(_Part):
-    """One turn."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
     name: Ignored = None
-    refusal: Ignored = None
-    audio: Unsupported = None
-    tool_calls: Unsupported = None
-    function_call: Unsupported = None
-    annotations: Ignored = None
+    description: Ignored = None
+    schema_: Schema | None = Field(None, alias="schema")
+    strict: bool | None = None
 
 
-class StreamOptions(_Part):
+class ResponseFormat(Fields):
+    """The form of the reply."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+
+class StructuredOutputs(Fields):
+    """The same in vLLM's words; exactly one of them."""
+
+    json_: Schema | str | None = Field(None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    """In Lark."""
+
+
+class StreamOptions(Fields):
     """What a stream tells."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    """Usage is told at the end all the same."""
     include_obfuscation: Ignored = None
 
 
-class ChatBody(_Part):
-    """The request."""
+class ChatBody(Fields):
+    """The request. Fields with the name of one of SamplingOptions mean the same."""
 
     model: str
     messages: list[Message]
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    n: Annotated[Integer, Field(ge=1, le=MAX_CHOICES)] | None = None
 
     max_completion_tokens: Count | None = None
     max_tokens: Count | None = None
@@ -124,34 +117,61 @@ class ChatBody(_Part):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     stop: str | list[str] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    seed: Annotated[Integer, Field(ge=-(2**63), lt=2**64)] | None = None
     logprobs: bool | None = None
     top_logprobs: Count | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
 
     # Not OpenAI's.
-    top_k: Count | None = None
+    top_k: Annotated[Count, BeforeValidator(_all)] | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
     layout: Layout | None = None
+    min_tokens: Count | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: list[Count] | None = None
+    include_stop_str_in_output: bool | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: Schema | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     audio: Unsupported = None
     functions: Unsupported = None
-    function_call: Annotated[Any, _asks_nothing(None, "none")] = None
-    logit_bias: Unsupported = None
-    modalities: Annotated[Any, _asks_nothing(None, ["text"])] = None
+    function_call: Annotated[Any, asks_nothing(None, "none")] = None
+    modalities: Annotated[Any, asks_nothing(None, ["text"])] = None
     prediction: Unsupported = None
-    reasoning_effort: Annotated[Any, _asks_nothing(None, "none")] = None
-    response_format: Annotated[Any, _asks_nothing(None, {"type": "text"})] = None
-    tools: Unsupported = None
-    tool_choice: Annotated[Any, _asks_nothing(None, "none", "auto")] = None
+    reasoning_effort: Annotated[Any, asks_nothing(None, "none")] = None
     web_search_options: Unsupported = None
 
+    # Of other servers, where they ask for what is done anyway.
+    add_generation_prompt: On = None
+    add_special_tokens: Off = None
+    allowed_token_ids: Unsupported = None
+    bad_words: Unsupported = None
+    best_of: Annotated[Any, asks_nothing(None, 1)] = None
+    chat_template_kwargs: Unsupported = None
+    continue_final_message: Off = None
+    echo: Off = None
+    length_penalty: Annotated[Any, asks_nothing(None, 1, 1.0)] = None
+    mm_processor_kwargs: Unsupported = None
+    return_tokens_as_token_ids: Off = None
+    skip_special_tokens: On = None
+    spaces_between_special_tokens: On = None
+    use_beam_search: Off = None
+
     metadata: Ignored = None
-    parallel_tool_calls: Ignored = None
+    priority: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
+    request_id: Ignored = None
     safety_identifier: Ignored = None
     service_tier: Ignored = None
     store: Ignored = None
@@ -172,13 +192,16 @@ def _refusal(error: ValidationError) -> InvalidRequest:
     details = max(error.errors(include_url=False, include_input=False), key=lambda found: len(found["loc"]))
     match details["type"]:
         case "json_invalid":
-            return InvalidRequest("the body is not JSON")
+            reason = details["msg"].removeprefix("Invalid JSON: ")[:160]
+            return InvalidRequest(f"the body is not JSON: {reason}")
         case "extra_forbidden":
             message = "there is no such field here"
         case "missing":
             message = "the field is missing"
         case "value_error":
             message = "not supported here"
+        case "union_tag_invalid":
+            message = f"there is no such type here; there are {details['ctx']['expected_tags']}"
         case _:
             message = details["msg"][:200]
     return InvalidRequest(message, field=_path(details))
@@ -198,5 +221,5 @@ def _path(details: ErrorDetails) -> str | None:
     return path.removeprefix(".")[:200] or None
 
 
-_PART_TYPES = frozenset(("text", "image_url", "video_url"))
-_KINDS = frozenset(("str", "float"))
+_PART_TYPES = frozenset(("text", "refusal", "image_url", "video_url"))
+_KINDS = frozenset(("str", "float", "NamedTool"))

@@ -1,10 +1,23 @@
 """A body of the OpenAI API as a request of ours, and our names of fields as the client's. Pure."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from gateway.openai_api.body import ChatBody, ImagePart, ImageUrl, Increment, Layout, Message, Part, TextPart, VideoPart
+from gateway.openai_api.body import ChatBody
 from gateway.openai_api.data_url import WHITE_SPACE, data_of, why_no_url
+from gateway.openai_api.request.forms import output_field, output_format
+from gateway.openai_api.request.message import (
+    ImagePart,
+    ImageUrl,
+    Increment,
+    Layout,
+    Message,
+    Part,
+    RefusalPart,
+    TextPart,
+    VideoPart,
+)
+from gateway.openai_api.request.tools import tool_call, tool_field, tool_options
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import sampling_pb2, visual_pb2
 from internvl.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
@@ -14,6 +27,7 @@ _ROLES = {
     "developer": visual_pb2.ROLE_SYSTEM,
     "user": visual_pb2.ROLE_USER,
     "assistant": visual_pb2.ROLE_ASSISTANT,
+    "tool": visual_pb2.ROLE_TOOL,
 }
 _LAYOUTS: dict[Layout | None, visual_pb2.Layout.ValueType] = {
     None: visual_pb2.LAYOUT_UNSPECIFIED,
@@ -22,6 +36,14 @@ _LAYOUTS: dict[Layout | None, visual_pb2.Layout.ValueType] = {
 }
 _DEFAULT_TEMPERATURE = 1.0
 """OpenAI's; ours is 0."""
+_SAME = (ChatBody.model_fields.keys() & sampling_pb2.SamplingOptions.DESCRIPTOR.fields_by_name.keys()) - {
+    "max_tokens",
+    "temperature",
+    "stop",
+    "seed",
+    "logit_bias",
+}
+"""Options that have one name, and one meaning, in both."""
 _PARTS = re.compile(r"\.parts\b")
 _SOURCE = re.compile(r"\.(image|video)\.(?:data|uri)\b")
 _MEDIUM = re.compile(r"\.(image|video)\b")
@@ -33,6 +55,7 @@ def chat_requests(body: ChatBody) -> list[chat_pb2.ChatRequest]:
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
         sampling=_sampling(body),
         visual=_visual(body.max_tile_count, body.position_increment, body.layout),
+        tools=tool_options(body),
     )
     requests = [first]
     for index in range(1, body.n or 1):
@@ -50,7 +73,11 @@ def public_field(field: str, body: ChatBody) -> str:
     if section == "sampling":
         if rest == "max_tokens" and body.max_completion_tokens is not None:
             return "max_completion_tokens"
-        return {"top_logprob_count": "top_logprobs"}.get(rest, rest)
+        if rest.startswith("output"):
+            return output_field(body)
+        return {"top_logprob_count": "top_logprobs", "include_stop": "include_stop_str_in_output"}.get(rest, rest)
+    if section == "tools":
+        return tool_field(rest)
     if section == "visual":
         return rest
     path = _PARTS.sub(".content", field)
@@ -59,7 +86,12 @@ def public_field(field: str, body: ChatBody) -> str:
 
 
 def _message(message: Message, path: str) -> chat_pb2.Message:
-    return chat_pb2.Message(role=_ROLES[message.role], parts=list(_parts(message.content, path)))
+    return chat_pb2.Message(
+        role=_ROLES[message.role],
+        parts=list(_parts(message.content, path)),
+        tool_calls=[tool_call(call) for call in message.tool_calls or []],
+        tool_call_id=message.tool_call_id or "",
+    )
 
 
 def _parts(content: str | list[Part] | None, path: str) -> Iterator[chat_pb2.Part]:
@@ -71,6 +103,8 @@ def _parts(content: str | list[Part] | None, path: str) -> Iterator[chat_pb2.Par
         match part:
             case TextPart():
                 yield chat_pb2.Part(text=part.text)
+            case RefusalPart():
+                yield chat_pb2.Part(text=part.refusal)
             case ImagePart():
                 yield chat_pb2.Part(image=_image(part.image_url, f"{where}.image_url.url"))
             case VideoPart():
@@ -120,19 +154,24 @@ def _visual(max_tile_count: int | None, increment: Increment | None, layout: Lay
 def _sampling(body: ChatBody) -> sampling_pb2.SamplingOptions:
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     temperature = _DEFAULT_TEMPERATURE if body.temperature is None else body.temperature
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop
+    stop = [text for text in ([body.stop] if isinstance(body.stop, str) else body.stop or []) if text]
     if not body.logprobs and body.top_logprobs:
         raise InvalidRequest("top_logprobs needs logprobs: true", field="top_logprobs")
+    same = {name: getattr(body, name) for name in _SAME}
     return sampling_pb2.SamplingOptions(
+        **same,
         max_tokens=limit,
         temperature=temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        min_p=body.min_p,
-        repetition_penalty=body.repetition_penalty,
-        presence_penalty=body.presence_penalty,
-        frequency_penalty=body.frequency_penalty,
         stop=stop,
         seed=None if body.seed is None else body.seed % 2**64,
         top_logprob_count=(body.top_logprobs or 0) if body.logprobs else None,
+        logit_bias=_logit_bias(body.logit_bias or {}),
+        include_stop=bool(body.include_stop_str_in_output),
+        output=output_format(body),
     )
+
+
+def _logit_bias(biases: Mapping[str, float]) -> dict[int, float]:
+    if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in biases):
+        raise InvalidRequest("logit_bias is by token ids", field="logit_bias")
+    return {int(name): bias for name, bias in biases.items()}

@@ -57,4 +57,6 @@ class Failure:
 
     @classmethod
     def _made(cls, status: int, code: str, message: str, kind: str, param: str | None) -> "Failure":
+        if param is not None and param not in message:  # several clients show the message alone
+            message = f"{param}: {message}"
         return cls(status, code, {"error": {"message": message, "type": kind, "param": param, "code": code}})

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from internvl.chat.v1 import chat_pb2
-from internvl.common.v1 import sampling_pb2
+from internvl.common.v1 import sampling_pb2, tools_pb2
 
 Json = dict[str, Any]
 
-_REASONS = {sampling_pb2.FINISH_REASON_STOP: "stop", sampling_pb2.FINISH_REASON_LENGTH: "length"}
+_REASONS = {
+    sampling_pb2.FINISH_REASON_STOP: "stop",
+    sampling_pb2.FINISH_REASON_LENGTH: "length",
+    sampling_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 class Completion:
@@ -62,6 +66,8 @@ class Completion:
             "prompt_tokens_details": {
                 "cached_tokens": prompt.cached_token_count,
                 "visual_tokens": prompt.visual_token_count,
+                "image_tokens": prompt.visual_token_count,
+                "text_tokens": prompt.prompt_token_count - prompt.visual_token_count,
             },
             "position_increments": list(prompt.position_increments),
             "media": [
@@ -77,6 +83,8 @@ class _Choice:
     def __init__(self, index: int) -> None:
         self._index = index
         self._texts: list[str] = []
+        self._calls: list[Json] = []
+        self._regions: list[Json] = []
         self._logprobs: list[Json] | None = None
         self._finish_reason: str | None = None
         self.usage = sampling_pb2.Usage()
@@ -86,21 +94,42 @@ class _Choice:
             case "started":
                 return self._delta({"role": "assistant", "content": "", "refusal": None})
             case "delta":
-                self._texts.append(event.delta.text)
-                entries = _logprobs(event.delta.logprobs)
-                if entries:
-                    self._logprobs = (self._logprobs or []) + entries
-                return self._delta({"content": event.delta.text}, entries)
+                return self._take_delta(event.delta)
             case _:
                 assert event.HasField("finished")
                 self._finish_reason = _REASONS[event.finished.reason]
                 self.usage = event.finished.usage
                 return self._delta({})
 
+    def _take_delta(self, event: chat_pb2.Delta) -> Json:
+        self._texts.append(event.text)
+        entries = _logprobs(event.logprobs)
+        if entries:
+            self._logprobs = (self._logprobs or []) + entries
+        calls = [_call_delta(call) for call in event.tool_calls]
+        for call in event.tool_calls:
+            self._take_call(call)
+        regions = list(map(_region, event.regions))
+        self._regions += regions
+        delta: Json = {"content": event.text} if event.text or not calls else {}
+        delta |= {"tool_calls": calls} if calls else {}
+        delta |= {"regions": regions} if regions else {}
+        return self._delta(delta, entries)
+
+    def _take_call(self, call: tools_pb2.ToolCallDelta) -> None:
+        if call.name:
+            function = {"name": call.name, "arguments": ""}
+            self._calls.append({"id": call.id, "type": "function", "function": function})
+        self._calls[call.index]["function"]["arguments"] += call.arguments
+
     def whole(self) -> Json:
+        text = "".join(self._texts)
+        message: Json = {"role": "assistant", "content": text if text or not self._calls else None, "refusal": None}
+        message |= {"tool_calls": self._calls} if self._calls else {}
+        message |= {"regions": self._regions} if self._regions else {}
         return {
             "index": self._index,
-            "message": {"role": "assistant", "content": "".join(self._texts), "refusal": None},
+            "message": message,
             "logprobs": None if self._logprobs is None else {"content": self._logprobs, "refusal": None},
             "finish_reason": self._finish_reason,
         }
@@ -118,6 +147,27 @@ def server_sent(event: Json | str) -> bytes:
     """One event of a stream."""
     text = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False, separators=(",", ":"))
     return f"data: {text}\n\n".encode()
+
+
+def _call_delta(call: tools_pb2.ToolCallDelta) -> Json:
+    if call.name:
+        function = {"name": call.name, "arguments": call.arguments}
+        return {"index": call.index, "id": call.id, "type": "function", "function": function}
+    return {"index": call.index, "function": {"arguments": call.arguments}}
+
+
+def _region(region: chat_pb2.Region) -> Json:
+    """Pixels and a point where they are known; boxes are [x1, y1, x2, y2]."""
+    box, pixels = region.thousandths, region.pixels
+    told: Json = {
+        "phrase": region.phrase,
+        "image_index": region.image_index if region.HasField("image_index") else None,
+        "thousandths": [box.x1, box.y1, box.x2, box.y2],
+    }
+    if region.HasField("pixels"):
+        told["pixels"] = [pixels.x1, pixels.y1, pixels.x2, pixels.y2]
+        told["point"] = [region.point.x, region.point.y]
+    return told
 
 
 def _logprobs(entries: Iterable[sampling_pb2.TokenLogprob]) -> list[Json]:

@@ -17,6 +17,7 @@ from gateway.replicas.replica import Replica, Stub
 from gateway.replicas.retry_budget import RetryBudget
 from internvl.common.v1.visual_pb2 import ModelInfo
 from internvl.errors import BackendUnavailable
+from internvl.transport.tasks import stop
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,7 @@ class Replicas(Generic[Stub]):
                 self._update(await self._discovery.addresses(), changed, check_seconds)
                 await asyncio.sleep(3600.0 if self._discovery.is_fixed else resolve_seconds * random.uniform(0.8, 1.2))
         finally:
-            for task in self._watches.values():
-                task.cancel()
-            await asyncio.gather(*self._watches.values(), return_exceptions=True)
+            await stop(self._watches.values())
             self._watches.clear()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which engine the settings name, started and given back. The only place that knows of more than one."""
+"""Starts and closes the engine that the settings name. The only place that knows of more than one."""
 
 import asyncio
 from collections.abc import AsyncIterator

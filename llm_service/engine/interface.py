@@ -1,4 +1,4 @@
-"""What the rest of the service knows of an engine. Small enough that another engine can stand behind it."""
+"""The engine as the rest of the service knows it. Small enough that another engine can stand behind it."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ class VisualInput:
 
     span: VisualSpan
     key: str
-    """What the rows are: with the increment it identifies them in the prefix cache."""
+    """Names the rows: with the increment it identifies them in the prefix cache."""
     first_row: int
     """Row of `key` that the span starts with: frames of a clip share a key."""
     load: LoadRows
@@ -128,7 +128,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What an engine holds right now, and has done until now."""
+    """Holdings of an engine right now, and its work until now."""
 
     waiting_count: int
     running_count: int
@@ -158,7 +158,7 @@ class Engine(ABC):
 
     @abstractmethod
     def status(self) -> EngineStatus:
-        """What is held now, all zero but page_count when idle, and the counts since the start."""
+        """Holdings now, all zero but page_count when idle, and the counts since the start."""
 
     @abstractmethod
     async def close(self) -> None:

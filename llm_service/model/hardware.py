@@ -1,4 +1,4 @@
-"""What this machine computes with: dtype, linear maps, norms, attention, page size. Decided once, and handed down.
+"""Chooses what this machine computes with: dtype, linear maps, norms, attention, page size. Once, and handed down.
 
 Decided by the thread that will compute (docs/decisions/0017), in this order: the native kernels (native.cpp) if the
 processor multiplies faster in float32 than in bfloat16 and they can be had; the dtype; attention and its pages.

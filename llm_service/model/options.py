@@ -34,11 +34,11 @@ class ModelOptions:
     attention: AttentionName
     page_size: int
     cache_bytes: int
-    """Of each rank."""
+    """Memory for keys and values of each rank."""
     max_positions: int
     """0: those of the trained window."""
     threads: int
-    """Of each rank; 0: PyTorch's choice, shared between ranks."""
+    """CPU threads of each rank; 0: PyTorch's choice, shared between ranks."""
     kernels: KernelsName = "auto"
 
     def hardware(self, ranks: Ranks) -> Hardware:

@@ -40,7 +40,7 @@ class Rotary:
     window: int
     """Trained window in positions."""
     ntk_factor: float = 1.0
-    """Of dynamic NTK scaling; 1 where the model has none."""
+    """Factor of dynamic NTK scaling; 1 where the model has none."""
 
     @classmethod
     def from_config(cls, config: PretrainedConfig) -> "Rotary":

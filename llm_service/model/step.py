@@ -1,4 +1,4 @@
-"""What the model is given for one step. Made on the CPU; the ranks of a model get it as bytes.
+"""Input of the model for one step. Made on the CPU; the ranks of a model get it as bytes.
 
 Legend: T tokens of the step, S sequences in it laid end to end (vLLM's and flash-attn's names in brackets), V visual
 tokens, R rows sampled, E hidden size.

@@ -2,8 +2,8 @@
 
 An embedding is one value a tile and a manifest that is written last, so that a reader sees all of it or nothing:
 
-    internvl:{<key>}:manifest    frame(MANIFEST) + uint32: pages or frames of the file; then the tile count of each
-                                 part: one part for an image, one a frame
+    internvl:{<key>}:manifest    frame(MANIFEST) + uint32: pages or frames of the file; width and height;
+                                 tile count of each part: one part for an image, one a frame
     internvl:{<key>}:0           frame(TILE)     + rows, little-endian, (R, D)
     internvl:{<key>}:1 ...
 
@@ -27,7 +27,7 @@ TILES_PER_READ = 4
 """Tiles of one MGET: 16 MiB at most at the 78B width, so that no reader holds the server for long."""
 INLINE_BYTES = 5 << 20
 """Up to here, one tile of the widest model, looking at bytes takes less than handing them to a thread and back."""
-_LEAST_MANIFEST_BYTES = 8
+_LEAST_MANIFEST_BYTES = 16
 READS_AT_ONCE = 8
 """Reads under way: bounds what their buffers take."""
 
@@ -43,6 +43,8 @@ class Manifest:
     """Tiles of the image, or of each frame of a video."""
     source_count: int = 1
     """Pages of the image file, or frames of the video, whether they are among the parts or not."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the image as it was shown to the model, in pixels; zeros for a video."""
 
     @property
     def tile_count(self) -> int:
@@ -58,7 +60,8 @@ class Manifest:
 
     def pack(self, key: str) -> bytes:
         """The value under which `key` becomes visible."""
-        payload = struct.pack(f"<{1 + len(self.part_tile_counts)}I", self.source_count, *self.part_tile_counts)
+        numbers = (self.source_count, *self.size, *self.part_tile_counts)
+        payload = struct.pack(f"<{len(numbers)}I", *numbers)
         return frame(
             _manifest_name(key),
             ValueKind.MANIFEST,
@@ -74,10 +77,10 @@ class Manifest:
         header, payload = unframe(_manifest_name(key), ValueKind.MANIFEST, value)
         if len(payload) < _LEAST_MANIFEST_BYTES or len(payload) % 4:
             raise EmbeddingInvalid("a manifest of the wrong length")
-        source_count, *counts = struct.unpack(f"<{len(payload) // 4}I", payload)
+        source_count, width, height, *counts = struct.unpack(f"<{len(payload) // 4}I", payload)
         if not source_count or not all(counts) or not header.rows or not header.width:
             raise EmbeddingInvalid("a manifest with a zero in it")
-        return cls(header.rows, header.width, header.dtype, tuple(counts), source_count)
+        return cls(header.rows, header.width, header.dtype, tuple(counts), source_count, (width, height))
 
 
 class EmbeddingStore:

@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from internvl.errors import StoreUnavailable
+from internvl.transport.tasks import stop
 from shared.serving.metrics import STORE_FAILURES
 from shared.store.framing import Value
 from shared.store.redis_parser import DirectParser
@@ -96,8 +97,7 @@ class RedisStore(ValueStore):
 
     async def close(self) -> None:
         if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
+            await stop([self._probe])
         for client in (self._client, *self._sentinels):
             await client.aclose()
 

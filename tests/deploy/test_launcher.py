@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from deploy.local.demo import PICTURE, QUESTIONS, demo
-from deploy.local.launcher import PROGRAMS, Stack, StackOptions
+from deploy.local.launcher import PROGRAMS, Stack
+from deploy.local.options import StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.redis_server import server_binary, start_redis
 from internvl.client import ChatClient, ChatSession, Finished
@@ -87,7 +88,7 @@ async def test_a_process_that_dies_ends_the_rest_and_is_named(tmp_path: Path) ->
     with pytest.raises(ServiceDied, match="llm ended with exit code -9") as caught:
         await kill_one()
     assert caught.value.name == "llm"
-    assert '"serving"' in str(caught.value)
+    assert "serving" in str(caught.value)
     assert not any(map(is_running, pids))
 
 

@@ -113,7 +113,7 @@ async def test_health_is_answered_over_tls_to_the_command_line(parties: Parties,
 
 async def health(address: str, *flags: str) -> int | None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "internvl.cli.main", "health", address, *flags),
+        *(sys.executable, "-m", "internvl.cli", "health", address, *flags),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -3,11 +3,10 @@
 import pytest
 
 from gateway.media.files import Frames, MediaKind, Medium
-from gateway.translation import Encoded, at_medium, delta, encode_request, encode_video_request, generate_request
+from gateway.translation import Encoded, at_medium, encode_request, encode_video_request, generate_request
 from internvl.chat.v1 import chat_pb2
-from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.common.v1 import visual_pb2
 from internvl.errors import BadOption, InternvlError, QueueFull
-from internvl.llm.v1 import llm_pb2
 
 PATH = "messages[2].parts[1].image"
 
@@ -78,11 +77,3 @@ def test_clients_see_counts_and_no_keys() -> None:
 )
 def test_the_field_at_fault_is_named_as_the_client_knows_it(error: InternvlError, field: str | None) -> None:
     assert at_medium(error, picture()).field == field
-
-
-def test_deltas_that_show_nothing_are_kept_back() -> None:
-    assert delta(llm_pb2.Delta(token_ids=[5])) is None
-    logprob = sampling_pb2.TokenLogprob(token_id=5, logprob=-1.0)
-    shown = delta(llm_pb2.Delta(token_ids=[5], logprobs=[logprob]))
-    assert shown is not None
-    assert shown.delta.logprobs == [logprob]

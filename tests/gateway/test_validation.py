@@ -4,14 +4,17 @@ import pytest
 from google.protobuf import text_format
 
 from gateway.request_limits import RequestLimits
-from gateway.validation import INCREMENTS, check_request
+from gateway.validation import check_request
 from internvl.chat.v1 import chat_pb2
 from internvl.errors import BadMessages, BadOption, InvalidRequest
+from internvl.increments import INCREMENTS
 
 LIMITS = RequestLimits(message_count=4, part_count=3, media_count=2, inline_media_bytes=100)
 USER = "messages { role: ROLE_USER parts { text: 'hi' } }"
 ASSISTANT = "messages { role: ROLE_ASSISTANT parts { text: 'hello' } }"
 SYSTEM = "messages { role: ROLE_SYSTEM parts { text: 'be brief' } }"
+CALL = "messages { role: ROLE_ASSISTANT tool_calls { id: 'a' name: 'f' arguments: '{}' } }"
+TOOL = "messages { role: ROLE_TOOL tool_call_id: 'a' parts { text: 'done' } }"
 
 
 def request_of(text: str) -> chat_pb2.ChatRequest:
@@ -39,6 +42,27 @@ def clip(options: str) -> str:
         (USER + "messages { role: 9 parts { text: 'hi' } }", BadMessages, "messages[1].role"),
         (USER + ASSISTANT, BadMessages, "messages[1].role"),
         (SYSTEM, BadMessages, "messages[0].role"),
+        (
+            "messages { role: ROLE_USER parts { text: 'a' } tool_calls { name: 'f' } }",
+            BadMessages,
+            "messages[0].tool_calls",
+        ),
+        (
+            "messages { role: ROLE_ASSISTANT tool_calls { id: 'a' } }" + USER,
+            BadMessages,
+            "messages[0].tool_calls[0].name",
+        ),
+        (USER + TOOL, BadMessages, "messages[1].tool_call_id"),
+        (CALL + TOOL + TOOL, BadMessages, "messages[2].tool_call_id"),
+        ("messages { role: ROLE_USER parts { text: 'a' } tool_call_id: 'a' }", BadMessages, "messages[0].tool_call_id"),
+        (USER + "tools { tools { name: 'a b' } }", BadOption, "tools.tools[0].name"),
+        (USER + "tools { tools { name: 'f' } tools { name: 'f' } }", BadOption, "tools.tools[1].name"),
+        (USER + "tools { tools { name: 'f' } choice { name: 'g' } }", BadOption, "tools.choice.name"),
+        (USER + "tools { choice { mode: TOOL_MODE_REQUIRED } }", BadOption, "tools.choice.mode"),
+        (USER + "tools { tools { name: 'f' } } sampling { output { regex: 'a' } }", BadOption, "sampling.output"),
+        (USER + "sampling { min_tokens: 2 output { regex: 'a' } }", BadOption, "sampling.min_tokens"),
+        (USER + "sampling { min_tokens: 9 max_tokens: 8 }", BadOption, "sampling.min_tokens"),
+        (USER + "sampling { logit_bias { key: 1 value: 101 } }", BadOption, "sampling.logit_bias"),
         (USER + SYSTEM, BadMessages, "messages[1].role"),
         ("messages { role: ROLE_USER }", BadMessages, "messages[0].parts"),
         ("messages { role: ROLE_USER " + "parts { text: 'a' }" * 4 + "}", BadMessages, "messages[0].parts"),

@@ -113,7 +113,7 @@ async def test_a_batch_that_hangs(tmp_path: Path) -> None:
         widths = iter(range(30, 60))
 
         async def call() -> vision_pb2.EncodeResponse:
-            """Of an image never seen before."""
+            """Encodes an image that is new."""
             return await stub.Encode(vision_pb2.EncodeRequest(tenant="tenant", data=file_of(next(widths), 20)))
 
         assert not (await call()).cached

@@ -19,7 +19,8 @@ import pytest_asyncio
 import trustme
 from google.rpc import error_details_pb2
 
-from deploy.local.launcher import DEMO_MODEL, PROGRAMS
+from deploy.local.launcher import PROGRAMS
+from deploy.local.options import DEMO_MODEL
 from deploy.local.process import Child
 from gateway.tenancy.key_file import key_digest
 from internvl.client import (
@@ -217,7 +218,7 @@ async def test_the_command_line_with_key_and_certificate(secured: Secured) -> No
     question, answer = sample.turns[0]
     pictures = [word for path in sample.pictures for word in ("--image", str(path))]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "internvl.cli.main", "ask", question, *pictures, "--address", secured.address),
+        *(sys.executable, "-m", "internvl.cli", "ask", question, *pictures, "--address", secured.address),
         *("--tls-ca", str(tls.authority), "--tls-certificate", str(tls.certificate), "--tls-key", str(tls.key)),
         env={"INTERNVL_CLI_API_KEY": KEYS["one"]},
         stdout=asyncio.subprocess.PIPE,

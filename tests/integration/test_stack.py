@@ -20,7 +20,8 @@ import pytest_asyncio
 from PIL import Image as Picture
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.launcher import Stack, StackOptions
+from deploy.local.launcher import Stack
+from deploy.local.options import StackOptions
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from internvl.client import (
     ChatClient,
@@ -191,7 +192,7 @@ async def test_a_clip_is_its_frames(client: ChatClient, stack: Stack, tmp_path: 
     assert started.media[0].tile_count == 5
     assert finished.usage.visual_token_count == started.media[0].token_count
     assert [media.embedding_cached for media in (*started.media, *again.media)] == [False, True]
-    with pytest.raises(BadOption, match="outside the clip"):
+    with pytest.raises(BadOption, match="starts at 60 s, the video ends at 3 s"):
         await ask(ChatSession(client), Video(clip.data, start_seconds=60.0, end_seconds=70.0), "What?")
     with pytest.raises(VideoUnreadable):
         await ask(ChatSession(client), Video(b"no clip"), "What?")
@@ -323,9 +324,7 @@ async def test_the_examples_run(stack: Stack, name: str) -> None:
 
 async def test_the_example_of_a_batch_runs(stack: Stack, tmp_path: Path) -> None:
     questions, target = ROOT / "examples" / "questions.jsonl", tmp_path / "answers.jsonl"
-    code, output = await run(
-        "-m", "internvl.cli.main", "batch", str(questions), str(target), "--address", stack.address
-    )
+    code, output = await run("-m", "internvl.cli", "batch", str(questions), str(target), "--address", stack.address)
     assert code == 0, output
     answers = {answer["id"]: answer["text"] for answer in map(json.loads, target.read_text().splitlines())}
     assert answers == {"digit": "This is the digit 7.", "colour": "It is blue."}
@@ -371,7 +370,7 @@ async def test_openais_client_gets_the_same_answers_and_shares_the_pictures(stac
         broken: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}}
         with pytest.raises(openai.BadRequestError) as refused:
             await http.chat.completions.create(model=model, messages=[{"role": "user", "content": [broken, question]}])
-        assert (refused.value.code, refused.value.param) == ("image_unreadable", "messages[0].content[0].image_url")
+        assert (refused.value.code, refused.value.param) == ("image_unreadable", "messages[0].content[0].image_url.url")
         with pytest.raises(openai.BadRequestError) as refused:
             await http.chat.completions.create(model=model, messages=messages, max_completion_tokens=10**6)
         assert (refused.value.code, refused.value.param) == ("prompt_too_long", "messages")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import struct
 import sys
 import time
@@ -10,13 +12,21 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
+import jsonschema
 import pytest
 import pytest_asyncio
 import torch
 
 from deploy.local.process import Child
-from internvl.common.v1 import sampling_pb2, visual_pb2
-from internvl.errors import BadOption, EmbeddingInvalid, EmbeddingNotFound, InternvlError, PromptTooLong
+from internvl.common.v1 import output_pb2, sampling_pb2, tools_pb2, visual_pb2
+from internvl.errors import (
+    BadOption,
+    EmbeddingInvalid,
+    EmbeddingNotFound,
+    GrammarInvalid,
+    InternvlError,
+    PromptTooLong,
+)
 from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from internvl.transport.status import from_call_error
 from shared.store.embedding_store import EmbeddingStore, Manifest, frame_tile
@@ -149,6 +159,107 @@ async def test_bad_input_fails_its_request_alone(
     assert type(bad) is error
     assert steady == alone
     await nothing_is_held(stub)
+
+
+def output(**form: Any) -> output_pb2.OutputFormat:
+    return output_pb2.OutputFormat(**form)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["circle", "square"]}, "count": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["kind", "count"],
+    "additionalProperties": False,
+}
+
+
+async def text_of(stub: llm_pb2_grpc.LlmServiceAsyncStub, request: llm_pb2.GenerateRequest) -> tuple[str, int]:
+    """The text of a reply and why it ended."""
+    events = [event async for event in stub.Generate(request)]
+    return "".join(event.delta.text for event in events), events[-1].finished.reason
+
+
+async def test_replies_have_the_form_that_was_asked_for(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    """All at once, beside a reply that is free."""
+    alone = await reply(stub, asking())
+    choices = output_pb2.Choices(choices=["  yes ", "no"])
+    (schema, _), (word, _), (chosen, _), (lark, _), free = await asyncio.gather(
+        text_of(stub, asking(max_tokens=400, output=output(json_schema=json.dumps(SCHEMA)))),
+        text_of(stub, asking(output=output(regex=" [a-c]{3}"))),
+        text_of(stub, asking(output=output(choice=choices))),
+        text_of(stub, asking(output=output(lark='start: "x" /y+/ "z"'), stop=["z"], include_stop=True)),
+        reply(stub, asking()),
+    )
+    jsonschema.validate(json.loads(schema), SCHEMA)
+    assert re.fullmatch(" [a-c]{3}", word)
+    assert chosen in choices.choices
+    assert re.fullmatch("xy+z?", lark)
+    assert free == alone
+    await nothing_is_held(stub)
+
+
+@pytest.mark.parametrize(
+    ("form", "field", "words"),
+    [
+        (
+            {"json_schema": '{"properties": {"a": {"items": {"type": "objekt"}}}}'},
+            "json_schema",
+            r"at /properties/a/items",
+        ),
+        ({"json_schema": "{"}, "json_schema", "not JSON"),
+        ({"json_schema": "[]"}, "json_schema", "JSON object"),
+        ({"json_schema": '{"a": ' * 5000 + "1" + "}" * 5000}, "json_schema", "deep"),
+        ({"json_schema": '{"const": "\\ud800"}'}, "json_schema", "half a character"),
+        ({"regex": "(a"}, "regex", "unclosed"),
+        ({"choice": output_pb2.Choices(choices=["a", ""])}, "choice", "none empty"),
+        ({"lark": "start: nothing"}, "lark", "unknown name"),
+        ({"lark": ""}, "lark", "characters"),
+    ],
+)
+async def test_a_form_that_cannot_be_is_refused_with_the_place(
+    stub: llm_pb2_grpc.LlmServiceAsyncStub, form: dict[str, Any], field: str, words: str
+) -> None:
+    with pytest.raises(GrammarInvalid, match=words) as refused:
+        await reply(stub, asking(output=output(**form)))
+    assert refused.value.field == f"sampling.output.{field}"
+
+
+def with_tools(*, choice: tools_pb2.ToolChoice, **sampling: Any) -> llm_pb2.GenerateRequest:
+    request = asking(max_tokens=600, **sampling)
+    tool = tools_pb2.Tool(name="count", parameters=json.dumps(SCHEMA))
+    request.tools.CopyFrom(tools_pb2.ToolOptions(tools=[tool], choice=choice))
+    return request
+
+
+async def test_required_calls_stream_and_resume(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    request = with_tools(choice=tools_pb2.ToolChoice(name="count"))
+    events = [event async for event in stub.Generate(request)]
+    pieces = [call for event in events for call in event.delta.tool_calls]
+    assert pieces[0].name == "count"
+    assert len(pieces) > 3
+    jsonschema.validate(json.loads("".join(piece.arguments for piece in pieces)), SCHEMA)
+    assert not any(event.delta.text for event in events)
+    assert events[-1].finished.reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
+    tokens = [token for event in events for token in event.delta.token_ids]
+    for cut in (1, len(tokens) // 2, len(tokens) - 1):
+        request.resume_token_ids[:] = tokens[:cut]
+        rest = [event async for event in stub.Generate(request)]
+        said = [call for event in events if event.delta.token_ids for call in event.delta.tool_calls]
+        before = [call for event in events[1 : cut + 1] for call in event.delta.tool_calls]
+        assert before + [call for event in rest for call in event.delta.tool_calls] == said
+    await nothing_is_held(stub)
+
+
+async def test_parameters_that_are_no_schema_are_refused(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    request = with_tools(choice=tools_pb2.ToolChoice(name="count"))
+    request.tools.tools[0].parameters = '{"properties": {"a": {"type": "objekt"}}}'
+    with pytest.raises(GrammarInvalid, match="at /properties/a") as refused:
+        await reply(stub, request)
+    assert refused.value.field == "tools.tools[0].parameters"
+
+
+async def test_ignore_eos_goes_to_max_tokens(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:
+    assert len(await reply(stub, asking(max_tokens=300, ignore_eos=True))) == 300
 
 
 async def test_at_its_deadline_a_request_is_let_go(stub: llm_pb2_grpc.LlmServiceAsyncStub) -> None:

@@ -16,7 +16,7 @@ class ThreadDecoders(Decoders):
         def decode() -> Decoded:
             parts = job.parts(data)
             tiles = list(parts.tiles)
-            return Decoded(np.concatenate(tiles), tuple(map(len, tiles)), parts.source_count)
+            return Decoded(np.concatenate(tiles), tuple(map(len, tiles)), parts.source_count, parts.size)
 
         return await asyncio.to_thread(decode)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import grpc
 
-from internvl.common.v1 import sampling_pb2, visual_pb2
+from internvl.common.v1 import sampling_pb2, tools_pb2, visual_pb2
 from internvl.errors import BadOption, EmbeddingNotFound, InternvlError, MediaExpired
 from internvl.llm.v1 import llm_pb2, llm_pb2_grpc
 from internvl.transport.tls import TlsFiles
@@ -84,7 +84,12 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
         cached = identifier in self.seen
         self.seen.add(identifier)
         return vision_pb2.EncodeResponse(
-            embedding=_embedding(identifier), media_id=identifier, cached=cached, source_count=3
+            embedding=_embedding(identifier),
+            media_id=identifier,
+            cached=cached,
+            source_count=3,
+            width=640,
+            height=480,
         )
 
     async def EncodeVideo(  # noqa: N802
@@ -146,7 +151,8 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[llm_pb2.GenerateRequest] = []
-        self.words = ["two ", "circles"]
+        self.words: list[str | tools_pb2.ToolCallDelta] = ["two ", "circles"]
+        """Pieces of calls are tokens, too."""
         self.tail = ""
         self.late_failures: list[InternvlError] = []
         self.end_failures: list[InternvlError] = []
@@ -161,7 +167,13 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
         seed = request.sampling.seed if request.sampling.HasField("seed") else 41
         yield llm_pb2.GenerateResponse(started=llm_pb2.Started(prompt_token_count=7, seed=seed))
         for index in range(len(request.resume_token_ids), len(self.words)):
-            yield llm_pb2.GenerateResponse(delta=llm_pb2.Delta(text=self.words[index], token_ids=[index]))
+            word = self.words[index]
+            delta = llm_pb2.Delta(token_ids=[index])
+            if isinstance(word, str):
+                delta.text = word
+            else:
+                delta.tool_calls.append(word)
+            yield llm_pb2.GenerateResponse(delta=delta)
             if self.late_failures:
                 raise self.late_failures.pop(0)
             await self.enter(context)
@@ -170,7 +182,8 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
         if self.end_failures:
             raise self.end_failures.pop(0)
         usage = sampling_pb2.Usage(prompt_token_count=7, completion_token_count=len(self.words))
-        reason = sampling_pb2.FINISH_REASON_STOP
+        calls = any(not isinstance(word, str) for word in self.words)
+        reason = sampling_pb2.FINISH_REASON_TOOL_CALLS if calls else sampling_pb2.FINISH_REASON_STOP
         yield llm_pb2.GenerateResponse(finished=llm_pb2.Finished(reason=reason, usage=usage))
 
     async def GetModelInfo(  # noqa: N802

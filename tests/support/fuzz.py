@@ -19,7 +19,9 @@ def random_message(kind: type[Any_], dice: random.Random, depth: int = 4) -> Any
     for field in message.DESCRIPTOR.fields:
         if dice.random() < 0.35 or (field.message_type is not None and depth == 0):
             continue
-        if field.is_repeated:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            _fill(getattr(message, field.name), field.message_type, dice)
+        elif field.is_repeated:
             for _ in range(dice.randint(0, 3)):
                 _add(getattr(message, field.name), field, dice, depth)
         elif field.message_type is not None:
@@ -29,6 +31,13 @@ def random_message(kind: type[Any_], dice: random.Random, depth: int = 4) -> Any
         else:
             setattr(message, field.name, _value(field, dice))
     return message
+
+
+def _fill(entries: Any, entry: Any, dice: random.Random) -> None:
+    """A map of scalars."""
+    key, value = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    for _ in range(dice.randint(0, 3)):
+        entries[_value(key, dice)] = _value(value, dice)
 
 
 def _add(values: Any, field: Any, dice: random.Random, depth: int) -> None:

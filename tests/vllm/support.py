@@ -12,10 +12,12 @@ from llm_service.engine.vllm.environment import prepare
 
 prepare()
 
+from llm_service.engine.grammar import Grammars  # noqa: E402
 from llm_service.engine.vllm.engine import VllmEngine  # noqa: E402
 from llm_service.engine.vllm.options import VllmOptions  # noqa: E402
 from tests.llm_service.engine.conformance import write_decoder  # noqa: E402
 from tests.support.checkpoints import Layout  # noqa: E402
+from tests.support.tokenizer import core, end_id  # noqa: E402
 
 PAGE_SIZE = 32
 """vLLM's smallest on a CPU."""
@@ -37,9 +39,11 @@ async def serving(page_count: int, layout: Layout = "original", **changes: Any) 
     """An engine over the suite's decoder."""
     with tempfile.TemporaryDirectory() as folder:
         write_decoder(Path(folder), layout)
-        engine = VllmEngine(replace(options(Path(folder), page_count), **changes))
+        grammars = Grammars(core(), end_id())
+        engine = VllmEngine(replace(options(Path(folder), page_count), **changes), grammars)
         yield engine
         await engine.close()
+        grammars.close()
 
 
 async def nothing_held(engine: VllmEngine) -> None:

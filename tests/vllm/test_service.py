@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.local.launcher import DEMO_MODEL
+from deploy.local.options import DEMO_MODEL
 from deploy.local.process import Child
 from internvl.common.v1 import sampling_pb2, visual_pb2
 from internvl.errors import EmbeddingInvalid

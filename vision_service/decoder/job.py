@@ -27,6 +27,8 @@ class Parts:
     """Pages of the image file, or frames of the video, whether they are among the parts or not."""
     tiles: Iterator[np.ndarray]
     """uint8 (N, S, S, 3) of each part."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of an image as it is shown to the model, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class ImageJob(Job):
 
     def parts(self, data: bytes) -> Parts:
         image = decode_image(data, self.limits, self.pictures)
-        return Parts(page_count(data), iter([cut(image, self.tiling)]))
+        return Parts(page_count(data), iter([cut(image, self.tiling)]), image.size)
 
     def unreadable(self) -> InvalidRequest:
         return ImageUnreadable("the image is damaged: its decoder gave up", field="data")

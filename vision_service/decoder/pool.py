@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 from internvl.errors import DecoderStopped, DecodeTimeout, InvalidRequest
+from internvl.transport.tasks import stop
 from vision_service.decoder.job import Job
 from vision_service.decoder.process import Decoded, DecoderDied, DecoderProcess, ProcessLimits
 
@@ -68,9 +69,7 @@ class DecoderPool(Decoders):
         return decoded
 
     async def close(self) -> None:
-        for task in self._replacing:
-            task.cancel()
-        await asyncio.gather(*self._replacing, return_exceptions=True)
+        await stop(self._replacing)
         await asyncio.gather(*(process.kill() for process in self._processes))
 
     async def _next(self) -> DecoderProcess:

@@ -67,6 +67,8 @@ class Decoded:
     """Tiles of each part: an image has one part, a video one for every sampled frame."""
     source_count: int
     """Pages of the image file, or frames of the video."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of an image as it was shown to the model, in pixels; (0, 0) for a video."""
 
 
 class DecoderProcess:
@@ -116,10 +118,11 @@ class DecoderProcess:
             log.warning("a decoder leaves", extra={"reply": reply, "last_words": self._last_words_text})
         if "reason" in reply:
             raise _refusal(reply)
-        counts, source_count, tile_size = _counts(reply, job), _source_count(reply), job.tiling.tile_size
+        counts, source_count, size = _counts(reply, job), _source_count(reply), _size(reply)
+        tile_size = job.tiling.tile_size
         tiles = np.empty((sum(counts), tile_size, tile_size, 3), np.uint8)
         await self._copied(tiles.nbytes, lambda: self._receive(tiles))
-        return Decoded(tiles, counts, source_count)
+        return Decoded(tiles, counts, source_count, size)
 
     async def kill(self) -> None:
         """Ends it; harmless when it has ended."""
@@ -238,3 +241,11 @@ def _memory_file() -> FileIO:
 def _environment() -> dict[str, str]:
     """Where modules are found, and nothing else: the service's own may hold passwords."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ONE_THREAD | _KEEP_FREED_MEMORY
+
+
+def _size(reply: dict[str, Any]) -> tuple[int, int]:
+    """Raises DecoderDied for a size that cannot be."""
+    match reply.get("size"):
+        case [int(width), int(height)] if 0 <= width < 1 << 31 and 0 <= height < 1 << 31:
+            return width, height
+    raise DecoderDied("answered nonsense")

@@ -4,7 +4,8 @@
 
     service -> worker     a job's line on standard input; the file's bytes are in the exchange
     worker -> service     a line of JSON; the tiles are in the exchange
-                          {"counts": [tiles of each part], "source_count": pages or frames of the file}
+                          {"counts": [tiles of each part], "source_count": pages or frames of the file,
+                           "size": [width, height]}
                           {"reason", "message", "field"}, and "leaving" if it ends after this answer
 
 Once its libraries are loaded it confines itself: no more memory than it was given, and no file or socket can be opened
@@ -73,7 +74,7 @@ def answer(job: Job, size_bytes: int, exchange: BinaryIO) -> dict[str, object]:
     except Exception:  # noqa: BLE001 - on hostile bytes a decoder may raise anything
         traceback.print_exc()
         return _refusal(job.unreadable()) | {"leaving": True}
-    return {"counts": counts, "source_count": parts.source_count}
+    return {"counts": counts, "source_count": parts.source_count, "size": parts.size}
 
 
 def _refusal(error: InvalidRequest) -> dict[str, object]:

@@ -1,21 +1,20 @@
 """Image files whose tail is missing or damaged: shown while it is a few per cent, as browsers do.
 
 How much is missing is found by trial, without a decoder's help: what is decoded twice, into memory of two colours, or
-followed by two different tails, differs where the file does not say what is there.
+with another tail, differs where the file does not say what is there.
 """
 
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 MOST_MISSING = 0.05
 """Share of the pixels; beyond it an image is refused."""
 _NOTICEABLE = 24
 """Levels of 255 by which a pixel differs that the file does not tell."""
 _JPEG_END = b"\xff\xd9"
-_JPEG_TAILS = (b"\x00", b"\x55")
-_TAIL_BYTES = 1 << 16
+_JPEG_TAIL = b"\x55" * (1 << 16)
 _MOST_BLOCK_ROWS = 32
 """Pixel rows that a JPEG decodes at a time, at most."""
 
@@ -38,25 +37,29 @@ def _salvaged_rows(data: bytes, formats: tuple[str, ...]) -> tuple[Image.Image, 
 
 
 def _salvaged_jpeg(data: bytes, *, is_progressive: bool) -> tuple[Image.Image, float] | None:
-    formats = ("JPEG",)
-    image = _into(data + _JPEG_END, formats, 255)
-    views = [_into(data + tail * _TAIL_BYTES + _JPEG_END, formats, 255) for tail in _JPEG_TAILS]
-    if image is None or None in views:
+    image, other = (_into(data + tail + _JPEG_END, ("JPEG",), 255) for tail in (b"", _JPEG_TAIL))
+    if image is None or other is None:
         return None
-    one, other = (np.atleast_3d(np.asarray(view, np.int16)) for view in views)
-    missing = (np.abs(one - other) > _NOTICEABLE).any(axis=2)
-    if not is_progressive:  # after a restart marker both tails read alike: rows that were never reached are missing
-        missing[_reached_rows(data, formats) + _MOST_BLOCK_ROWS :] = True
+    missing = _differences(image, other) > _NOTICEABLE
+    if not is_progressive:  # after a restart marker both read alike: rows that were never reached are missing
+        missing[_reached_rows(data, image) + _MOST_BLOCK_ROWS :] = True
     return image, float(missing.mean())
 
 
-def _reached_rows(data: bytes, formats: tuple[str, ...]) -> int:
-    """Rows that were decoded when the data ended."""
-    light, dark = (_into(data, formats, fill) for fill in (255, 0))
-    if light is None or dark is None:
+def _reached_rows(data: bytes, image: Image.Image) -> int:
+    """Rows of `image` that were decoded when the data ended: the others are white here, and gray there."""
+    begun = _into(data, ("JPEG",), 255)
+    if begun is None:
         return 0
-    written = (np.atleast_3d(np.asarray(light)) == np.atleast_3d(np.asarray(dark))).all(axis=(1, 2))
-    return int(np.flatnonzero(written)[-1]) + 1 if written.any() else 0
+    rows = np.flatnonzero(_differences(begun, image).max(axis=1) == 0)
+    return int(rows[-1]) + 1 if len(rows) else 0
+
+
+def _differences(one: Image.Image, other: Image.Image) -> np.ndarray:
+    """uint8 (H, W): the largest of any channel."""
+    differences: np.ndarray = np.atleast_3d(np.asarray(ImageChops.difference(one, other)))
+    largest: np.ndarray = differences.max(axis=2)
+    return largest
 
 
 def _into(data: bytes, formats: tuple[str, ...], fill: int) -> Image.Image | None:

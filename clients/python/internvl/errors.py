@@ -18,8 +18,10 @@ or a library's own words, which may hold addresses or paths. `internvl.transport
 google.rpc.Status and back; this module knows no transport.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 
 class InternvlError(Exception):
@@ -32,6 +34,12 @@ class InternvlError(Exception):
         super().__init__(message)
         self.message = message
         self.metadata = dict(metadata or {})
+
+    def at(self, field: str | None) -> Self:
+        """The same error, about the field as its next reader knows it."""
+        error = copy.copy(self)
+        error.field = field
+        return error
 
     @classmethod
     def reason(cls) -> str:

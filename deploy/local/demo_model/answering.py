@@ -5,28 +5,29 @@ Pictures come as images and go through the vision service's own tiling; position
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
-from deploy.local.demo_model import tokenizer as special
-from deploy.local.demo_model.examples import Picture, UserPart, Writer, arranged
+from deploy.local.demo_model.drawing.marks import Drawing
+from deploy.local.demo_model.drawing.tiles import tiled
 from deploy.local.demo_model.model import SYSTEM_MESSAGE, TILING
+from deploy.local.demo_model.talk import tokenizer as special
+from deploy.local.demo_model.talk.examples import Picture, UserPart, Writer
 from llm_service.positions import as_float, prompt_positions
 from vision_service.pixels import normalize
-from vision_service.tiles import cut
 
-MAX_ANSWER_TOKENS = 48
+MAX_ANSWER_TOKENS = 96
 
 
 def image_parts(images: Sequence[Image.Image], increment: int) -> list[UserPart]:
     """What a first message shows before its question: one picture, or several with their numbers."""
-    pictures = [Picture(cut(image.convert("RGB"), TILING), increment, np.empty(0)) for image in images]
+    tiles = [tiled(Drawing(image.convert("RGB")), TILING) for image in images]
+    pictures = [Picture(one.pixels, increment, one.labels) for one in tiles]
     if len(pictures) < 2:
-        return list(pictures)
+        return [part for picture in pictures for part in (picture, "\n")]
     numbered = [(f"Image-{number}: ", picture, "\n") for number, picture in enumerate(pictures, start=1)]
-    return [part for line in numbered for part in line][:-1]
+    return [part for line in numbered for part in line]
 
 
 def answers(
@@ -46,7 +47,7 @@ def answers(
     writer.end()
     said: list[str] = []
     for index, question in enumerate(questions):
-        writer.user(arranged(parts, question) if index == 0 and parts else [question])
+        writer.user([*parts, question] if index == 0 else [question])
         writer.start("assistant")
         said.append(_continue(model, writer, visual))
     return said

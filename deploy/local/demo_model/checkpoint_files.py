@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
 from deploy.local.demo_model import model as architecture
-from deploy.local.demo_model import tokenizer as special
 from deploy.local.demo_model.layout import Tensors, to_native, to_original
+from deploy.local.demo_model.model import SIZE, Size
+from deploy.local.demo_model.talk import tokenizer as special
 
 FOLDER = Path(__file__).parent / "checkpoint"
 
@@ -27,7 +28,7 @@ def write(folder: Path, native: Tensors, tokenizer_folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
     end, filler = (tokenizer.convert_tokens_to_ids(token) for token in (special.IM_END, special.END_OF_TEXT))
     assert isinstance(end, int) and isinstance(filler, int)
-    _write_json(folder / "config.json", config(len(tokenizer), end=end, filler=filler))
+    _write_json(folder / "config.json", config(len(tokenizer), SIZE, end=end, filler=filler))
     _write_json(folder / "generation_config.json", {"do_sample": False, "eos_token_id": end, "pad_token_id": filler})
 
 
@@ -36,16 +37,17 @@ def read_model(folder: Path = FOLDER) -> InternVLForConditionalGeneration:
     tokenizer = special.load(folder)
     image_token_id = tokenizer.convert_tokens_to_ids(special.IMG_CONTEXT)
     assert isinstance(image_token_id, int)
-    model = architecture.build(len(tokenizer), image_token_id)
+    size = Size.from_config(json.loads((folder / "config.json").read_text()))
+    model = architecture.build(len(tokenizer), image_token_id, size)
     weights = to_native(load_file(folder / "model.safetensors"))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     model.train(False)
     return model
 
 
-def config(vocab_size: int, *, end: int, filler: int) -> dict[str, Any]:
+def config(vocab_size: int, size: Size, *, end: int, filler: int) -> dict[str, Any]:
     """config.json with the keys of a released InternVL3."""
-    vision, text = architecture.vision_config(), architecture.text_config(vocab_size)
+    vision, text = architecture.vision_config(size), architecture.text_config(vocab_size, size)
     return {
         "architectures": ["InternVLChatModel"],
         "model_type": "internvl_chat",

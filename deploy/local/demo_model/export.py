@@ -1,6 +1,6 @@
-"""Writes a trained state as an InternVL3 checkpoint in the original layout, and proves that nothing was lost.
+"""Writes a run's averaged weights as an InternVL3 checkpoint in the original layout, and proves that nothing was lost.
 
-python -m deploy.local.demo_model.export --state FOLDER/state.pt [--out CHECKPOINT]
+python -m deploy.local.demo_model.export [--run FOLDER] [--part finetuning] [--out CHECKPOINT]
 """
 
 import argparse
@@ -11,12 +11,14 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from deploy.local.demo_model import checkpoint_files
-from deploy.local.demo_model import tokenizer as special
-from deploy.local.demo_model.batches import collate, pixel_values
-from deploy.local.demo_model.curriculum import FULL, ExampleMaker
-from deploy.local.demo_model.digits import Split
+from deploy.local.demo_model.drawing.digits import Split
 from deploy.local.demo_model.layout import Tensors
-from deploy.local.demo_model.train import answer_logits
+from deploy.local.demo_model.network.forward import predictions, visual_tokens
+from deploy.local.demo_model.network.packs import packed
+from deploy.local.demo_model.recipe import state
+from deploy.local.demo_model.talk import tokenizer as special
+from deploy.local.demo_model.talk.conversations import Talker, example
+from deploy.local.demo_model.talk.examples import conversation
 
 
 def rounded(native: Tensors) -> Tensors:
@@ -25,7 +27,7 @@ def rounded(native: Tensors) -> Tensors:
 
 
 def check(folder: Path, native: Tensors) -> None:
-    """Raise ValueError unless the folder's model scores tokens exactly as the rounded weights do."""
+    """Raises ValueError unless the folder's model scores tokens exactly as the rounded weights do."""
     from_folder = checkpoint_files.read_model(folder)
     expected = checkpoint_files.read_model(folder)
     expected.load_state_dict(rounded(native))
@@ -36,21 +38,22 @@ def check(folder: Path, native: Tensors) -> None:
 
 @torch.no_grad()
 def _probe(model: InternVLForConditionalGeneration, folder: Path) -> torch.Tensor:
-    maker = ExampleMaker(special.load(folder), Split.HELD_OUT, np.random.default_rng(0))
-    batch = collate([maker.one_picture(), *(maker.example(FULL) for _ in range(7))])
-    tokens = model.model.get_image_features(pixel_values(batch.tiles)).pooler_output
-    assert isinstance(tokens, torch.Tensor)
-    return answer_logits(model, batch, tokens)
+    talker, tokenizer = Talker(Split.HELD_OUT, np.random.default_rng(0)), special.load(folder)
+    pack = packed([conversation(tokenizer, talker.one_picture()), *(example(talker, tokenizer) for _ in range(7))])
+    return predictions(model, pack, visual_tokens(model, pack.tiles))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=state.default_folder())
+    parser.add_argument("--part", help="the state at the end of a part; left out, the latest")
     parser.add_argument("--out", type=Path, default=checkpoint_files.FOLDER)
     arguments = parser.parse_args()
-    native = torch.load(arguments.state, map_location="cpu", weights_only=True)["model"]
-    checkpoint_files.write(arguments.out, native, arguments.state.parent / "tokenizer")
-    check(arguments.out, native)
+    saved = state.load(arguments.run, f"{arguments.part}.pt" if arguments.part else "state.pt")
+    if saved is None:
+        raise SystemExit(f"{arguments.run} holds no such state")
+    checkpoint_files.write(arguments.out, saved["average"], arguments.run / "tokenizer")
+    check(arguments.out, saved["average"])
     print(f"{arguments.out}: {sum(path.stat().st_size for path in arguments.out.iterdir()) / 1e6:.1f} MB")
 
 

@@ -5,6 +5,10 @@ start departs from transformers' in two ways, both measured: layer scale starts 
 random, since with 0.1 and zeros so small a tower stays on a plateau.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
 
@@ -17,20 +21,50 @@ PATCHES = TILE_SIZE // PATCH_SIZE
 TOKENS_PER_TILE = (PATCHES // 2) ** 2
 TILING = TilingOptions(max_tile_count=4, tile_size=TILE_SIZE)
 SINGLE_TILE = TilingOptions(max_tile_count=1, tile_size=TILE_SIZE)
-"""For the frames of a clip."""
+"""For the frames of a video."""
 SYSTEM_MESSAGE = "You are a small demonstration model."
 TRAINED_WINDOW = 2048
 
-VISION_WIDTH = 128
-TEXT_WIDTH = 128
+
+@dataclass(frozen=True)
+class Size:
+    """Widths and depths of tower and language model."""
+
+    vision_width: int = 128
+    vision_layers: int = 5
+    vision_heads: int = 4
+    text_width: int = 192
+    text_layers: int = 5
+    text_heads: int = 6
+    key_value_heads: int = 2
+    text_mlp: int = 512
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Size":
+        """The size of a checkpoint, from its `config.json`."""
+        vision, text = config["vision_config"], config["llm_config"]
+        return cls(
+            vision["hidden_size"],
+            vision["num_hidden_layers"],
+            vision["num_attention_heads"],
+            text["hidden_size"],
+            text["num_hidden_layers"],
+            text["num_attention_heads"],
+            text["num_key_value_heads"],
+            text["intermediate_size"],
+        )
 
 
-def vision_config() -> InternVLVisionConfig:
+SIZE = Size()
+"""Of the model that is trained now; `checkpoint/` may still have another."""
+
+
+def vision_config(size: Size) -> InternVLVisionConfig:
     return InternVLVisionConfig(
-        hidden_size=VISION_WIDTH,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=4 * VISION_WIDTH,
+        hidden_size=size.vision_width,
+        num_hidden_layers=size.vision_layers,
+        num_attention_heads=size.vision_heads,
+        intermediate_size=4 * size.vision_width,
         image_size=[TILE_SIZE, TILE_SIZE],
         patch_size=[PATCH_SIZE, PATCH_SIZE],
         attention_bias=True,
@@ -41,14 +75,14 @@ def vision_config() -> InternVLVisionConfig:
     )
 
 
-def text_config(vocab_size: int) -> Qwen2Config:
+def text_config(vocab_size: int, size: Size) -> Qwen2Config:
     return Qwen2Config(
         vocab_size=vocab_size,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=size.text_width,
+        intermediate_size=size.text_mlp,
+        num_hidden_layers=size.text_layers,
+        num_attention_heads=size.text_heads,
+        num_key_value_heads=size.key_value_heads,
         max_position_embeddings=TRAINED_WINDOW,
         rms_norm_eps=1e-6,
         tie_word_embeddings=False,
@@ -57,11 +91,11 @@ def text_config(vocab_size: int) -> Qwen2Config:
     )
 
 
-def build(vocab_size: int, image_token_id: int) -> InternVLForConditionalGeneration:
+def build(vocab_size: int, image_token_id: int, size: Size = SIZE) -> InternVLForConditionalGeneration:
     """The model with random weights, float32, from torch's current seed."""
     config = InternVLConfig(
-        vision_config=vision_config(),
-        text_config=text_config(vocab_size),
+        vision_config=vision_config(size),
+        text_config=text_config(vocab_size, size),
         image_token_id=image_token_id,
         image_seq_length=TOKENS_PER_TILE,
         tie_word_embeddings=False,

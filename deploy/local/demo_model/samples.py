@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from deploy.local.demo_model import checkpoint_files
-from deploy.local.demo_model import tokenizer as special
 from deploy.local.demo_model.answering import answers
-from deploy.local.demo_model.digits import Split
-from deploy.local.demo_model.pictures import draw
-from deploy.local.demo_model.scenes import Scene, SceneMaker, Thing
+from deploy.local.demo_model.drawing.digits import Split
+from deploy.local.demo_model.drawing.scenes import Scene, SceneMaker, Thing
+from deploy.local.demo_model.drawing.shapes import draw
+from deploy.local.demo_model.talk import tokenizer as special
 
 FOLDER = Path(__file__).parent / "samples"
 CHECKED_INCREMENTS = (256, 64)

@@ -8,6 +8,7 @@ Legend: S rows, K vocabulary, B best tokens looked at.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 
@@ -19,15 +20,17 @@ BEST_COUNT = 1024
 
 @dataclass(frozen=True)
 class _Filters:
-    """Of S rows, each a column (S, 1), float64 but for top_k."""
+    """Filters of S rows, each a column (S, 1), float64 but for top_k."""
 
     top_k: torch.Tensor
+    """The vocabulary where it is off."""
     top_p: torch.Tensor
+    """Infinite where it is off: rounding may take a sum of probabilities past 1."""
     min_p: torch.Tensor
 
     @classmethod
     def of(cls, parameters: Sequence[SamplingParameters], vocabulary: int, device: torch.device) -> "_Filters":
-        columns = [(each.top_k or vocabulary, each.top_p if each.top_p < 1 else 2.0, each.min_p) for each in parameters]
+        columns = [(each.top_k or vocabulary, each.top_p if each.top_p < 1 else inf, each.min_p) for each in parameters]
         top_k, top_p, min_p = torch.tensor(columns, dtype=torch.float64, device=device).T[:, :, None]
         return cls(top_k.long(), top_p, min_p)
 
@@ -51,7 +54,7 @@ def draw(logits: torch.Tensor, parameters: Sequence[SamplingParameters], numbers
 
 
 def _draw_filtered(probabilities: torch.Tensor, filters: _Filters, uniforms: torch.Tensor) -> torch.Tensor:
-    """Token ids (S,)."""
+    """Token ids (S,): of the best tokens where these decide, else of the whole row, sorted."""
     vocabulary = probabilities.shape[-1]
     best, token_ids = probabilities.topk(min(BEST_COUNT, vocabulary))
     ranks, is_decided = _draw_ranked(best, filters, uniforms, vocabulary)
@@ -71,11 +74,16 @@ def _draw_ranked(
     """Ranks int64 (S,) drawn among the best probabilities (S, B), and whether B were enough to know."""
     best_count = best.shape[-1]
     places = torch.arange(best_count, device=best.device)
+    # Top-k: those that are left sum to 1 again. Without it they are probabilities of the whole vocabulary already.
     candidates = best.double() * (places < filters.top_k)
     if_all = torch.ones_like(uniforms)
     candidates /= torch.where(filters.top_k < vocabulary, candidates.sum(dim=-1, keepdim=True), if_all)
+    # Top-p keeps a token while those before it have not reached p, so that the one that reaches it stays; min-p
+    # compares with the likeliest.
     before = candidates.cumsum(dim=-1) - candidates
     is_kept = (before < filters.top_p) & (candidates >= filters.min_p * candidates[:, :1]) & (places < filters.top_k)
+    # B are enough if top-k ends among them, or if there is none and the others left a token of them out: then they
+    # leave out all that are less likely. With a top-k between B and the vocabulary the sum above is not known.
     is_inside = is_kept.sum(dim=-1, keepdim=True) < best_count
     is_decided = (filters.top_k <= best_count) | ((filters.top_k >= vocabulary) & is_inside)
     return _place(candidates * is_kept, uniforms), is_decided[:, 0]

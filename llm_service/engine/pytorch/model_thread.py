@@ -30,7 +30,7 @@ class ModelThread:
                 return
             try:
                 future.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+            except BaseException as error:  # noqa: BLE001 - the future has it
                 future.set_exception(error)
 
         self._calls.put(call)

@@ -1,4 +1,4 @@
-"""Which page of the KV cache belongs to whom, and what it holds. Pure bookkeeping: no tensors.
+"""Pages of the KV cache: who holds each, and its content. Pure bookkeeping: no tensors.
 
 A page holds the keys and values of `page_size` tokens. A full page is named by a hash over everything that determines
 its content: tenant, all tokens before it, its own tokens, and for visual tokens their key, row and increment. A prompt

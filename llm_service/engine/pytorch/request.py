@@ -29,12 +29,13 @@ class Request:
     page_size: int
     token_ids: list[int] = field(init=False)
     """Prompt and reply."""
+    prompt_count: int = field(init=False)
     prompt_ticks: np.ndarray = field(init=False)
     """Positions of the prompt in ticks, int64 (P,)."""
     reply_ticks: int = field(init=False)
     """Tick of a token of the reply, less TICKS times its index among `token_ids`."""
     history: History | None = None
-    """What penalties depend on; None where there are none."""
+    """Counts that penalties depend on; None where there are none."""
     pages: "array[int]" = field(default_factory=lambda: array("i"))
     """int32."""
     page_hashes: list[PageHash] = field(default_factory=list)
@@ -53,16 +54,13 @@ class Request:
 
     def __post_init__(self) -> None:
         self.token_ids = [*self.spec.prompt_ids, *self.spec.resume_ids]
+        self.prompt_count = len(self.spec.prompt_ids)
         ticks = prompt_positions(self.prompt_count, [visual.span for visual in self.spec.visuals])
         self.prompt_ticks = ticks.numpy()
         self.reply_ticks = next_position(ticks) - self.prompt_count * TICKS
         if self.spec.sampling.has_penalty:
             spans = [(visual.span.start, visual.span.end) for visual in self.spec.visuals]
             self.history = History(self.spec.prompt_ids, spans, self.spec.resume_ids)
-
-    @property
-    def prompt_count(self) -> int:
-        return len(self.spec.prompt_ids)
 
     @property
     def reply_count(self) -> int:
@@ -92,7 +90,7 @@ class Request:
         return self.page_hashes
 
     def _root(self) -> bytes:
-        """What all tokens of the request depend on: whose they are, and the rotation."""
+        """Names what all tokens of the request depend on beside each other: tenant and rotation."""
         return struct.pack("<q", self.spec.ntk_length) + self.spec.tenant.encode()
 
     def _hash_page(self, previous: bytes, first: int) -> PageHash:

@@ -18,7 +18,7 @@ _MASK64 = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class SamplingRow:
-    """What one row of logits is sampled by."""
+    """Everything that decides the choice from one row of logits."""
 
     parameters: SamplingParameters
     token_index: int
@@ -95,7 +95,7 @@ def _adjusted(scores: torch.Tensor, rows: Sequence[SamplingRow]) -> torch.Tensor
 def _logprobs(
     logits: torch.Tensor, rows: Sequence[SamplingRow], token_ids: Sequence[int]
 ) -> dict[int, tuple[Logprob, tuple[Logprob, ...]]]:
-    """Of the rows that want them: the choice, and the likeliest tokens."""
+    """The choice and the likeliest tokens, by index of the rows that want them."""
     counts = {
         index: row.parameters.top_logprob_count
         for index, row in enumerate(rows)

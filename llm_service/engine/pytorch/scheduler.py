@@ -1,4 +1,4 @@
-"""Who runs in the next step, and how many of their tokens. Pure: decides, allocates pages, and runs nothing.
+"""Chooses the requests of the next step, and how many of their tokens run. Pure: allocates pages, computes nothing.
 
     loading   admitted to the queue, its prefix pages held, embeddings on their way
     waiting   ready to run, not yet started; tenants take turns
@@ -22,7 +22,7 @@ class SchedulerLimits:
     """Bounds of one engine."""
 
     tokens_per_step: int
-    """Most tokens of one step; also the largest prefill chunk."""
+    """Maximum of one step; also the largest prefill chunk."""
     max_running: int
     """Most requests in one step."""
     max_waiting: int
@@ -162,27 +162,28 @@ class Scheduler:
 
     @property
     def is_idle(self) -> bool:
-        """Nobody is served or waits."""
+        """No request runs or waits."""
         return not (self._running or self._waiting or self._loading)
 
     def check_idle(self) -> None:
-        """Raises AssertionError if nobody is served and pages are held. Costs nothing, so it runs in service too."""
+        """Raises AssertionError if pages are held while no request is. Costs nothing, so it runs in service too."""
         assert self.pages.held_count == 0, f"{self.pages.held_count} pages leaked"
 
     def _add_chunk(self, plan: Plan, request: Request, budget: int, *, may_preempt: bool) -> int:
         """Adds as many tokens of the request as budget and pages allow; returns how many."""
-        if request in plan.preempted:
+        if request in plan.preempted:  # it ran, and one before it in this plan took its pages
             return 0
         wanted = min(request.remaining_count, budget)
-        if wanted < 1:
+        if wanted < 1:  # the budget is spent
             return 0
+        # A victim's pages need not be enough: pages of a shared prefix stay with the others that hold them.
         missing = pages_for(request.computed_count + wanted, self.pages.page_size) - len(request.pages)
         while self.pages.available_count < missing:
             victim = self._victim(request, may_preempt=may_preempt)
-            if victim is None:
+            if victim is None:  # it is about to start, and waits until those that run have pages to spare
                 return 0
             self._preempt(plan, victim)
-            if victim is request:
+            if victim is request:  # it is itself the latest arrival
                 return 0
         for _ in range(missing):
             page = self.pages.take()
@@ -192,17 +193,19 @@ class Scheduler:
         return wanted
 
     def _preempt(self, plan: Plan, victim: Request) -> None:
+        # It may have been planned already in this step: decoding requests come first, whenever they arrived.
         plan.chunks = [chunk for chunk in plan.chunks if chunk.request is not victim]
         plan.preempted.append(victim)
         victim.was_preempted = True
         self.remove(victim)
 
     def _victim(self, needy: Request, *, may_preempt: bool) -> Request | None:
-        """Who gives up its pages: the last of those that wait and hold some, else the latest arrival that runs.
+        """The request that gives up its pages; None if none has to.
 
-        One that is about to start takes nothing from others, unless nothing runs: somebody must.
+        First those that wait and hold a cached prefix, last in line first: they have computed nothing yet. Then the
+        latest arrival that runs. One that is about to start takes no pages from those that run.
         """
-        if not may_preempt and self._running:
+        if not may_preempt and self._running:  # what runs will end and free its pages; else it would wait for ever
             return None
         waiting = (request for queue in reversed(self._waiting.values()) for request in reversed(queue))
         holder = next((request for request in waiting if request.pages and request is not needy), None)

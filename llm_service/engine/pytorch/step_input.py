@@ -28,13 +28,13 @@ def step_input(chunks: Sequence[Chunk], page_size: int) -> StepInput:
 
     token_ids: list[int] = []
     ticks = np.array([request.reply_ticks for request in requests])[sequence] + TICKS * index
-    width = max(len(request.pages) for request in requests)
-    page_tables = np.zeros((len(chunks), width), np.int32)
+    page_counts = [len(request.pages) for request in requests]
+    page_tables = np.zeros((len(chunks), max(page_counts)), np.int32)
     visuals: list[tuple[np.ndarray, torch.Tensor]] = []
     for row, (chunk, first) in enumerate(zip(chunks, computed.tolist(), strict=True)):
         request, start, last = chunk.request, len(token_ids), first + chunk.token_count
         token_ids += request.token_ids[first:last]
-        page_tables[row, : len(request.pages)] = request.pages
+        page_tables[row, : page_counts[row]] = request.pages
         if first < request.prompt_count:
             prompt = request.prompt_ticks[first:last]
             ticks[start : start + len(prompt)] = prompt

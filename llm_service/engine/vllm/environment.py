@@ -1,4 +1,4 @@
-"""What must hold before vLLM is imported, and whether it is the one this package was written for."""
+"""Conditions that must hold before vLLM is imported, and a check that it is the version this package supports."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +29,7 @@ def prepare() -> None:
 
 
 def device_type(wanted: str) -> str:
-    """What the installed vLLM computes on. Raises VllmUnusable where that is not what is wanted."""
+    """The device that the installed vLLM computes on. Raises VllmUnusable if another is wanted."""
     from vllm.platforms import current_platform  # only after `prepare`
 
     found = str(current_platform.device_type)
@@ -39,7 +39,7 @@ def device_type(wanted: str) -> str:
 
 
 def installed_version() -> str | None:
-    """Of vLLM, whichever of its distributions is installed."""
+    """Version of vLLM, from either of its distributions."""
     for name in DISTRIBUTIONS:
         try:
             return version(name)

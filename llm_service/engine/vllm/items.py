@@ -1,4 +1,4 @@
-"""What vLLM must be told of a picture, and what it must never see. Pure: knows nothing of vLLM.
+"""Names of images for vLLM's caches, and a check of rows that it must never see. Pure: knows nothing of vLLM.
 
 vLLM dies, for everybody, of rows that do not fit their placeholders, and streams nonsense made of NaN. It keeps keys
 and values by token ids, the identifiers of the pictures among them and a salt, and rows by identifier alone.
@@ -13,12 +13,12 @@ from llm_service.engine.interface import EngineRequest, VisualInput
 
 
 def cache_salt(request: EngineRequest) -> str:
-    """What all keys and values of the request depend on beside its tokens: whose they are, and the rotation."""
+    """Names what all keys and values of the request depend on beside its tokens: tenant and rotation."""
     return f"{request.ntk_length}:{request.tenant}"
 
 
 def identifier(request: EngineRequest, visual: VisualInput) -> str:
-    """Equal only for the same rows at the same increment, of one tenant. Its length is nobody's choice."""
+    """Equal only for the same rows at the same increment, of one tenant. Its length is fixed."""
     place = (visual.key, visual.first_row, visual.span.token_count, visual.span.increment, request.tenant)
     return hashlib.sha256(repr(place).encode()).hexdigest()
 

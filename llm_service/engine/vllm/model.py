@@ -49,7 +49,7 @@ class V2peRotation(nn.Module):
 
 
 class ProcessingInfo(BaseProcessingInfo):
-    """What vLLM asks before it has seen a request. Prompts come to it finished, so there is nothing to process."""
+    """Answers to vLLM before it has seen a request. Prompts reach it finished, so there is nothing to process."""
 
     def get_supported_mm_limits(self) -> Mapping[str, int | None]:
         return {"image": None}

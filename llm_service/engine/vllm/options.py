@@ -29,7 +29,7 @@ class VllmOptions:
     page_size: int
     """0: vLLM's choice."""
     cache_bytes: int
-    """Of each GPU."""
+    """Memory for keys and values on each GPU."""
     tokens_per_step: int
     max_running: int
     max_waiting: int

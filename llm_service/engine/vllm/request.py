@@ -89,7 +89,7 @@ def sampling_params(request: EngineRequest) -> SamplingParams:
 
 
 def admitted(request: EngineRequest, output: RequestOutput) -> Admitted:
-    """What the first output tells of its request."""
+    """Facts of a request, from its first output."""
     times = output.metrics
     queue_seconds = 0.0 if times is None else max(0.0, times.scheduled_ts - times.queued_ts)
     return Admitted(min(output.num_cached_tokens or 0, len(request.prompt_ids)), queue_seconds)

@@ -35,7 +35,7 @@ class AttentionKernel(ABC):
 
 @dataclass(frozen=True)
 class PagedStep:
-    """What all layers of one step share."""
+    """Shared by all layers of one step."""
 
     cache: PagedCache
     slot_mapping: torch.Tensor

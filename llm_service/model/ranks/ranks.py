@@ -77,7 +77,7 @@ class Ranks:
 
 
 class Cut:
-    """Which part of each weight a rank holds."""
+    """The part of each weight that a rank holds."""
 
     def __init__(self, plan: Mapping[str, str], ranks: Ranks) -> None:
         """`plan`: names of modules, layer numbers as *, to styles. Raises RanksUnsupported for an unknown style."""
@@ -88,7 +88,7 @@ class Cut:
         self._axes = {name: _CUT_AXES.get(style) for name, style in plan.items()}
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        """Of the parameter `name`, weight (O, I) or bias (O,)."""
+        """The part of the parameter `name`, weight (O, I) or bias (O,)."""
         whole = tuple(slice(0, size) for size in shape)
         axis = self._axes.get(re.sub(r"\.\d+\.", ".*.", name.rpartition(".")[0]))
         if axis is None or axis >= len(shape):

@@ -1,10 +1,12 @@
-"""What any Engine must do. Subclass with an `engine` fixture whose model is `decoder()`.
+"""Promises of every Engine. Subclass with an `engine` fixture whose model is `decoder()`.
 
 Greedy tokens are compared with transformers run without a cache, on the same random weights, in float32.
 """
 
 import asyncio
 import json
+import math
+import re
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, PromptTooLong
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, GrammarInvalid, PromptTooLong
 from llm_service.engine.interface import (
     Admitted,
     Engine,
@@ -28,6 +30,9 @@ from llm_service.engine.interface import (
 from llm_service.positions import INCREMENTS, VisualSpan
 from tests.support.checkpoints import Layout, write_random_checkpoint
 from tests.support.language import Prompt, TinyDecoder, native_samples, native_tokens, prompt_of, tiny_decoder
+from tests.support.tokenizer import core, end_id
+
+GRAMMAR = "start: /(hello|[a-f]{3}){4}/"
 
 
 @cache
@@ -263,7 +268,7 @@ class EngineConformance:
             assert whole[:cut] + rest == whole
 
     async def test_drawn_tokens_and_their_log_probabilities_are_the_samplers(self, engine: Engine) -> None:
-        """So any engine goes on with a reply that another began."""
+        """So any engine can resume a reply that another began."""
         prompt = prompt_of([3, (12, 64), 9], seed=81)
         drawn = SamplingParameters(
             seed=2**64 - 1, temperature=1.3, top_p=0.9, top_k=40, min_p=0.01, repetition_penalty=1.2,
@@ -282,6 +287,64 @@ class EngineConformance:
                 assert [thought.logprob for thought in thoughts if thought] == pytest.approx(
                     [thought.logprob for thought in others if thought], abs=1e-4
                 )
+
+    async def test_a_reply_is_held_to_its_grammar_and_resumed_inside_it(self, engine: Engine) -> None:
+        """Beside one that is free, which stays as it is. The tokenizer has fewer tokens than the model logits."""
+        prompt = prompt_of([20], seed=91)
+        sampling = SamplingParameters(seed=5, temperature=1.5, grammar=GRAMMAR)
+        request = prompt.request(30, sampling=sampling, stop_token_ids=[end_id()])
+        held, free = await asyncio.gather(token_ids(engine, request), token_ids(engine, prompt.request(6)))
+        assert free == wanted(prompt, 6)
+        assert re.fullmatch("(hello|[a-f]{3}){4}", core().decode(held[:-1]))
+        assert held[-1] == end_id()
+        for cut in range(1, len(held)):
+            rest = await token_ids(engine, replace(request, resume_ids=held[:cut]))
+            assert held[:cut] + rest == held
+
+    async def test_greedy_replies_are_held_too(self, engine: Engine) -> None:
+        prompts = [prompt_of([9 + index], seed=index) for index in range(8)]
+        sampling = SamplingParameters(seed=0, grammar=GRAMMAR, top_logprob_count=1)
+        replies = await asyncio.gather(
+            *(collect(engine, each.request(30, sampling=sampling, stop_token_ids=[end_id()])) for each in prompts)
+        )
+        for collected in replies:
+            reply = collected.tokens
+            assert re.fullmatch("(hello|[a-f]{3}){4}", core().decode([token.token_id for token in reply[:-1]]))
+            assert reply[-1].finish is FinishReason.STOP
+            assert all(token.logprob is not None and token.logprob.logprob <= 0 for token in reply)
+
+    async def test_max_tokens_ends_a_reply_inside_its_grammar(self, engine: Engine) -> None:
+        sampling = SamplingParameters(seed=0, grammar=GRAMMAR)
+        request = prompt_of([9], seed=1).request(2, sampling=sampling, stop_token_ids=[end_id()])
+        tokens = (await collect(engine, request)).tokens
+        assert [token.finish for token in tokens] == [None, FinishReason.LENGTH]
+
+    async def test_a_grammar_that_is_none_fails_its_request_alone(self, engine: Engine) -> None:
+        good = prompt_of([12], seed=3)
+        bad = good.request(6, sampling=SamplingParameters(seed=0, grammar="start: nothing"))
+        results = await asyncio.gather(
+            token_ids(engine, bad), token_ids(engine, good.request(5)), return_exceptions=True
+        )
+        assert isinstance(results[0], GrammarInvalid)
+        assert results[1] == wanted(good, 5)
+        await idle(engine)
+
+    async def test_no_stop_token_comes_before_min_tokens(self, engine: Engine) -> None:
+        prompt = prompt_of([20], seed=51)
+        free = wanted(prompt, 6)
+        sampling = SamplingParameters(seed=0, min_tokens=4)
+        tokens = (await collect(engine, prompt.request(6, sampling=sampling, stop_token_ids=free))).tokens
+        assert len(tokens) > 4
+        assert not {token.token_id for token in tokens[:4]} & set(free)
+
+    async def test_bias_is_added_to_logits(self, engine: Engine) -> None:
+        prompt = prompt_of([20], seed=52)
+        first, *_ = wanted(prompt, 1)
+        bias = ((first, -math.inf), (7, 1000.0))
+        assert await token_ids(engine, prompt.request(2, sampling=SamplingParameters(seed=0, logit_bias=bias))) == [
+            7,
+            7,
+        ]
 
     async def test_what_can_never_fit_is_refused_at_once(self, small_engine: Engine) -> None:
         with pytest.raises(PromptTooLong, match="cached tokens"):

@@ -1,4 +1,4 @@
-"""Which engine runs is one setting, and what the other engine alone understands is not ignored."""
+"""One setting chooses the engine, and settings that only the other engine knows are refused."""
 
 from pathlib import Path
 from typing import Any

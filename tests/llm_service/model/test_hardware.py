@@ -1,4 +1,4 @@
-"""What a machine computes with is decided once, said in one line, and the same for every rank."""
+"""Kernels and dtype are chosen once, said in one line, and the same for every rank."""
 
 import logging
 

@@ -126,9 +126,9 @@ def test_the_prompt_is_qwens(messages: list[Message], tools: list[Tool]) -> None
     assert ours(messages, tools) == qwens(messages, tools)
 
 
-def test_system_messages_that_come_first_are_joined() -> None:
+def test_a_further_system_message_is_a_turn_of_its_own() -> None:
     text = ours([SYSTEM, Message(Role.SYSTEM, ("Be brief.",)), ASK], [])
-    assert text.startswith("<|im_start|>system\nBe kind.\n\nBe brief.<|im_end|>\n<|im_start|>user\n")
+    assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>system\nBe brief.<|im_end|>\n")
 
 
 @pytest.fixture(scope="module")

@@ -1,56 +1,80 @@
 """`internvl ask`: one question, one answer."""
 
 import asyncio
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from internvl.cli.interactive import write_reply
-from internvl.cli.options import (
-    Address,
-    ApiKey,
-    Images,
-    Increment,
-    MaxTiles,
-    MaxTokens,
-    Temperature,
-    Tls,
-    TlsCa,
-    TlsCertificate,
-    TlsKey,
-    connect,
-    parse_increment,
-    tls_files,
-)
+from internvl.cli.option_groups import Connection, Generation, with_groups
 from internvl.cli.output import reported_errors, show_upload
-from internvl.client.chat_client import DEFAULT_ADDRESS
-from internvl.client.messages import Sampling, Visual
-from internvl.client.session import ChatSession
+from internvl.client.messages import Image, Piece, Video
+from internvl.client.session import ChatSession, follow
+
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", "-i", help="An image file; may be given again.", exists=True, dir_okay=False),
+]
+Videos = Annotated[
+    list[Path] | None,
+    typer.Option("--video", "-v", help="A video file; may be given again.", exists=True, dir_okay=False),
+]
+System = Annotated[str | None, typer.Option(help="Instructions to the model.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that a reply may take.", min=0.001)]
 
 
+@with_groups
 def ask(
-    question: Annotated[str, typer.Argument(help="What to ask.")],
+    question: Annotated[str, typer.Argument(help="The question; - reads it from standard input.")],
+    *,
     image: Images = None,
-    address: Address = DEFAULT_ADDRESS,
-    increment: Increment = None,
-    max_tiles: MaxTiles = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    api_key: ApiKey = None,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_certificate: TlsCertificate = None,
-    tls_key: TlsKey = None,
+    video: Videos = None,
+    system: System = None,
+    timeout: Timeout = 300.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object: text, usage, timing.")] = False,
+    generation: Generation,
+    connection: Connection,
 ) -> None:
     """Ask one question; only the answer goes to standard output."""
-    visual = Visual(max_tiles, parse_increment(increment))
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
+    text = sys.stdin.read().strip() if question == "-" else question
+    if not text:
+        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
+    visual, sampling = generation.visual, generation.sampling
+    parts = [*media_of(image, video), text]
 
     async def once() -> None:
-        async with connect(address, api_key, files) as client:
-            session = ChatSession(client, visual=visual, sampling=sampling, on_upload=show_upload)
-            await write_reply(session, [*(image or []), question])
+        async with connection.open() as client:
+            session = ChatSession(client, system=system, visual=visual, sampling=sampling, on_upload=show_upload)
+            if as_json:
+                await _write_json(session, parts, timeout)
+            else:
+                await write_reply(session, parts, timeout=timeout)
 
     with reported_errors():
         asyncio.run(once())
+
+
+def media_of(images: list[Path] | None, videos: list[Path] | None) -> list[Piece]:
+    """Files as parts of a message, images first."""
+    return [
+        *(Image(path.read_bytes()) for path in images or ()),
+        *(Video(path.read_bytes()) for path in videos or ()),
+    ]
+
+
+async def _write_json(session: ChatSession, parts: list[Piece], seconds: float) -> None:
+    pieces: list[str] = []
+    started, finished = await follow(session.ask(*parts, timeout=seconds), pieces.append)
+    reply = {
+        "model": started.model,
+        "text": "".join(pieces),
+        "finish_reason": finished.reason,
+        "media": [asdict(each) for each in started.media],
+        "usage": asdict(finished.usage),
+        "timing": asdict(finished.timing),
+    }
+    sys.stdout.write(json.dumps(reply, ensure_ascii=False) + "\n")

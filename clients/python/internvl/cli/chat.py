@@ -1,54 +1,35 @@
 """`internvl chat`: a conversation at a terminal."""
 
 import asyncio
-from typing import Annotated
 
-import typer
-
-from internvl.cli.interactive import connected, converse
-from internvl.cli.options import (
-    Address,
-    ApiKey,
-    Images,
-    Increment,
-    MaxTiles,
-    MaxTokens,
-    Temperature,
-    Tls,
-    TlsCa,
-    TlsCertificate,
-    TlsKey,
-    parse_increment,
-    tls_files,
-)
+from internvl.cli.ask import Images, System, Videos, media_of
+from internvl.cli.interactive import Conversation, greet
+from internvl.cli.option_groups import Connection, Generation, with_groups
 from internvl.cli.output import reported_errors, show_upload
-from internvl.client.chat_client import DEFAULT_ADDRESS
-from internvl.client.messages import Sampling, Visual
 from internvl.client.session import ChatSession
 
 
+@with_groups
 def chat(
+    *,
     image: Images = None,
-    address: Address = DEFAULT_ADDRESS,
-    increment: Increment = None,
-    max_tiles: MaxTiles = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    api_key: ApiKey = None,
-    tls: Tls = False,
-    tls_ca: TlsCa = None,
-    tls_certificate: TlsCertificate = None,
-    tls_key: TlsKey = None,
-    system: Annotated[str | None, typer.Option(help="Instructions to the model.")] = None,
+    video: Videos = None,
+    system: System = None,
+    generation: Generation,
+    connection: Connection,
 ) -> None:
-    """Chat, with pictures if you like."""
-    visual = Visual(max_tiles, parse_increment(increment))
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    files = tls_files(tls, tls_ca, tls_certificate, tls_key)
+    """Chat about images and videos; /help lists the commands."""
+    visual, sampling = generation.visual, generation.sampling
+    media = {
+        path.name: part for path, part in zip([*(image or ()), *(video or ())], media_of(image, video), strict=True)
+    }
     with reported_errors(), asyncio.Runner() as runner:
-        client = runner.run(connected(address, api_key, files))
-        session = ChatSession(client, system=system, visual=visual, sampling=sampling, on_upload=show_upload)
+        client = runner.run(greet(connection))
+
+        def new_session(system: str | None) -> ChatSession:
+            return ChatSession(client, system=system, visual=visual, sampling=sampling, on_upload=show_upload)
+
         try:
-            converse(runner, session, list(image or []))
+            Conversation(runner, new_session, system=system, media=media).run()
         finally:
             runner.run(client.close())

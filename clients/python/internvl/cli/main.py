@@ -13,7 +13,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 GROUP = "internvl.commands"
+EXTRAS = "pip install 'internvl-serving[vision,llm,gateway,local]'"
 DISTRIBUTION = "internvl-client"
+HELP = {"help_option_names": ["-h", "--help"]}
 COMMANDS = {name: EntryPoint(name, f"internvl.cli.{name}:{name}", GROUP) for name in ("chat", "ask", "batch", "health")}
 
 
@@ -34,13 +36,9 @@ app = typer.Typer(
     help="InternVL3 from the command line. Answers go to standard output, all else to standard error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # help as it is written: rich would eat [brackets], and takes long to import
+    context_settings=HELP,
 )
-
-
-def main() -> None:
-    """The entry point."""
-    app()
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,16 +68,27 @@ def _found() -> dict[str, EntryPoint]:
 
 def _loaded(entry: EntryPoint) -> Any:
     """A function becomes a command, a Typer a group of commands."""
-    made: Callable[..., Any] | typer.Typer = entry.load()
+    try:
+        made: Callable[..., Any] | typer.Typer = entry.load()
+    except ModuleNotFoundError as error:
+        made = _unavailable(entry.name, error.name or "a module")
     if isinstance(made, typer.Typer):
         app = made
     else:
-        app = typer.Typer(pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
-        app.command(entry.name)(made)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        app.command(entry.name, context_settings=HELP)(made)
     command = get_command(app)
     command.name = entry.name
+    command.short_help = (command.help or "").partition("\n\n")[0]  # whole: by default a list of commands cuts it
     return command
 
 
-if __name__ == "__main__":
-    main()
+def _unavailable(name: str, module: str) -> Callable[[], None]:
+    """Stands for a command whose distribution is installed without the extras that it needs."""
+
+    def command() -> None:
+        typer.echo(f"internvl {name} needs {module}, which is not installed: {EXTRAS}", err=True)
+        raise typer.Exit(1)
+
+    command.__doc__ = f"(needs {module}, which is not installed)"
+    return command

@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -27,6 +27,7 @@ from internvl.client.messages import Image, PositionIncrement, Sampling, Video, 
 from internvl.client.session import ChatSession, follow
 from internvl.errors import DeadlineExceeded, Internal, InternvlError, ResourceExhausted, Unavailable
 from internvl.transport.pauses import pause_seconds
+from internvl.transport.tasks import first_failure
 
 ATTEMPTS = 8
 """Calls of one question that is refused for now."""
@@ -54,10 +55,10 @@ class Question(BaseModel):
 
 @dataclass(frozen=True)
 class Line:
-    """Of the input, as it is read."""
+    """A line of the input."""
 
     id: str
-    """Of the question; `line N` where there is none to be read."""
+    """Id of the question; `line N` where there is none to be read."""
     question: Question | None
     complaint: str = ""
 
@@ -82,9 +83,21 @@ class Progress:
     """How far a run is."""
 
     total: int
-    done: int
-    """Answered in this run or before, errors included."""
-    failed: int
+    answered: int
+    """Answered in this run or before."""
+    failed: tuple[str, ...]
+    """Ids of the questions that failed, in this run or before; `line N` for a line without an id."""
+
+    @property
+    def done(self) -> int:
+        """Questions that have an answer or an error."""
+        return self.answered + len(self.failed)
+
+    def after(self, identifier: str, *, failed: bool) -> "Progress":
+        """One question further."""
+        if failed:
+            return replace(self, failed=(*self.failed, identifier))
+        return replace(self, answered=self.answered + 1)
 
 
 class Batch:
@@ -97,13 +110,18 @@ class Batch:
         concurrency: int = 8,
         sampling: Sampling | None = None,
         increment: PositionIncrement | None = None,
+        max_tile_count: int | None = None,
         timeout: float | None = 600.0,
     ) -> None:
-        """`sampling` and `increment` count where a line says nothing; `timeout` is each question's, in seconds."""
+        """`sampling`, `increment` and `max_tile_count` are defaults for lines that set none of them.
+
+        `timeout` is each question's, in seconds.
+        """
         self._client = client
         self._concurrency = concurrency
         self._sampling = sampling or Sampling()
         self._increment = increment
+        self._max_tile_count = max_tile_count
         self._timeout = timeout
 
     async def run(
@@ -113,7 +131,8 @@ class Batch:
         lines = await asyncio.to_thread(_lines, source)
         answered = await asyncio.to_thread(_repair, target)
         pending = [line for line in lines if line.id not in answered]
-        progress = Progress(len(lines), len(lines) - len(pending), 0)
+        failed = tuple(line.id for line in lines if answered.get(line.id) is False)
+        progress = Progress(len(lines), len(lines) - len(pending) - len(failed), failed)
         on_progress(progress)
         waiting = iter(pending)
         with target.open("a", encoding="utf-8") as stream:
@@ -124,7 +143,7 @@ class Batch:
                     answer = await self._answer(line, source.parent)
                     stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
                     stream.flush()
-                    progress = Progress(progress.total, progress.done + 1, progress.failed + ("error" in answer))
+                    progress = progress.after(line.id, failed="error" in answer)
                     on_progress(progress)
 
             try:
@@ -132,7 +151,7 @@ class Batch:
                     for _ in range(self._concurrency):
                         group.create_task(work())
             except* OSError as failures:
-                raise _first(failures) from None
+                raise first_failure(failures) from None
         return progress
 
     async def _answer(self, line: Line, folder: Path) -> dict[str, object]:
@@ -153,7 +172,7 @@ class Batch:
         return {"id": line.id, "text": text, "finish_reason": finished.reason, "usage": counts}
 
     async def _ask(self, question: Question, folder: Path) -> tuple[str, Finished]:
-        """Waits when it is refused for now, as long as it is told to. Raises InternvlError, OSError."""
+        """Waits when it is refused for now, as long as the server says. Raises InternvlError, OSError."""
         images = [Image(await asyncio.to_thread((folder / name).read_bytes)) for name in question.images]
         videos = [Video(await asyncio.to_thread((folder / name).read_bytes)) for name in question.videos]
         for attempt in range(1, ATTEMPTS + 1):
@@ -176,16 +195,13 @@ class Batch:
         raise AssertionError("the last attempt returns or raises")
 
     def _sampling_of(self, question: Question) -> Sampling:
-        own, default = question, self._sampling
-        return Sampling(
-            max_tokens=own.max_tokens if own.max_tokens is not None else default.max_tokens,
-            temperature=own.temperature if own.temperature is not None else default.temperature,
-            seed=own.seed if own.seed is not None else default.seed,
-        )
+        own = {name: getattr(question, name) for name in ("max_tokens", "temperature", "seed")}
+        return replace(self._sampling, **{name: value for name, value in own.items() if value is not None})
 
     def _visual(self, question: Question) -> Visual:
         increment = question.position_increment
-        return Visual(question.max_tile_count, self._increment if increment is None else increment)
+        tiles = self._max_tile_count if question.max_tile_count is None else question.max_tile_count
+        return Visual(tiles, self._increment if increment is None else increment)
 
 
 def _lines(source: Path) -> list[Line]:
@@ -201,25 +217,27 @@ def _lines(source: Path) -> list[Line]:
     return list(found.values())
 
 
-def _repair(target: Path) -> set[str]:
-    """Drops what a killed run left half written, and errors that may pass; the ids that have an answer.
+def _repair(target: Path) -> dict[str, bool]:
+    """Drops what a killed run left half written, and errors that may pass; id to whether it was answered.
 
     Raises ValueError when the file is no output of ours: it is not to be written over.
     """
     if not target.exists():
-        return set()
+        return {}
     *whole, _unfinished = target.read_bytes().split(b"\n")
     answers = [_parse_answer(line, number, target) for number, line in enumerate(whole, start=1)]
     kept = {
-        str(answer["id"]): line for line, answer in zip(whole, answers, strict=True) if not _may_pass(answer["error"])
+        str(answer["id"]): (line, answer["error"] is None)
+        for line, answer in zip(whole, answers, strict=True)
+        if not _may_pass(answer["error"])
     }
     new = target.with_name(target.name + ".new")
     with new.open("wb") as stream:
-        stream.writelines(line + b"\n" for line in kept.values())
+        stream.writelines(line + b"\n" for line, _ in kept.values())
         stream.flush()
         os.fsync(stream.fileno())
     new.replace(target)
-    return set(kept)
+    return {identifier: is_answered for identifier, (_, is_answered) in kept.items()}
 
 
 def _parse_answer(line: bytes, number: int, target: Path) -> dict[str, object]:
@@ -233,19 +251,11 @@ def _parse_answer(line: bytes, number: int, target: Path) -> dict[str, object]:
             return {"id": identifier, "error": error}
         case {"id": str(identifier), "text": str()}:
             return {"id": identifier, "error": None}
-    raise ValueError(f"{target} is not an output of this command (line {number}): it is left as it is")
+    raise ValueError(f"{target} is not an output of this command (line {number}): it is left unchanged")
 
 
 def _may_pass(error: object) -> bool:
     return isinstance(error, dict) and bool(error.get("may_pass"))
-
-
-def _first(failures: BaseExceptionGroup[OSError]) -> OSError:
-    error: BaseException = failures
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, OSError)
-    return error
 
 
 def _failure(identifier: str, reason: str, message: str, *, passing: bool = False) -> dict[str, object]:

@@ -9,6 +9,7 @@ import grpc
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from internvl.client.events import Event, event_of
 from internvl.client.messages import Message, Sampling, Visual, chat_request
+from internvl.client.tools import Tools
 from internvl.common.v1.visual_pb2 import ModelInfo
 from internvl.transport.channel import open_channel
 from internvl.transport.chunks import chunks
@@ -61,10 +62,11 @@ class ChatClient:
         *,
         sampling: Sampling | None = None,
         visual: Visual | None = None,
+        tools: Tools | None = None,
         timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
     ) -> AsyncGenerator[Event, None]:
         """Answers the last message. Closing the iterator stops the reply on the server, too."""
-        request = chat_request(messages, sampling or Sampling(), visual or Visual())
+        request = chat_request(messages, sampling or Sampling(), visual or Visual(), tools)
         call = self._chat.Chat(request, timeout=timeout, metadata=self._metadata)
         try:
             async for response in call:

@@ -4,9 +4,15 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from internvl.chat.v1 import chat_pb2
+from internvl.client.tools import ToolCallDelta
 from internvl.common.v1 import sampling_pb2
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+_REASONS: dict[int, FinishReason] = {
+    sampling_pb2.FINISH_REASON_LENGTH: "length",
+    sampling_pb2.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,58 @@ class TokenLogprob:
         return cls(entry.token_id, entry.token, entry.logprob, tuple(map(cls.from_pb, entry.alternatives)))
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A region of an image that the reply names."""
+
+    phrase: str
+    image_index: int | None
+    """Over the images of the request; None where the reply does not say which one it means."""
+    thousandths: Box
+    """As the model wrote it."""
+    pixels: Box | None
+    """In the image as a person sees it; None where its size is not known."""
+    point: tuple[float, float] | None
+    """The middle, in pixels."""
+
+    @classmethod
+    def from_pb(cls, region: chat_pb2.Region) -> Self:
+        has_pixels = region.HasField("pixels")
+        return cls(
+            region.phrase,
+            region.image_index if region.HasField("image_index") else None,
+            _box(region.thousandths),
+            _box(region.pixels) if has_pixels else None,
+            (region.point.x, region.point.y) if has_pixels else None,
+        )
+
+
+def _box(box: chat_pb2.Box) -> Box:
+    return box.x1, box.y1, box.x2, box.y2
+
+
 @dataclass(frozen=True)
 class Delta:
     """More of the reply."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    regions: tuple[Region, ...] = ()
+    """What the text has named in whole."""
 
     @classmethod
     def from_pb(cls, event: chat_pb2.Delta) -> Self:
-        return cls(event.text, tuple(map(TokenLogprob.from_pb, event.logprobs)))
+        return cls(
+            event.text,
+            tuple(map(TokenLogprob.from_pb, event.logprobs)),
+            tuple(map(ToolCallDelta.from_pb, event.tool_calls)),
+            tuple(map(Region.from_pb, event.regions)),
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +152,7 @@ class Finished:
     def from_pb(cls, event: chat_pb2.Finished) -> Self:
         usage, timing = event.usage, event.timing
         return cls(
-            "length" if event.reason == sampling_pb2.FINISH_REASON_LENGTH else "stop",
+            _REASONS.get(event.reason, "stop"),
             Usage(
                 prompt_token_count=usage.prompt_token_count,
                 cached_token_count=usage.cached_token_count,

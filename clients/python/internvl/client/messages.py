@@ -1,16 +1,18 @@
 """What a client says: messages, pictures, clips and options, and their translation to protobuf."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from internvl.chat.v1 import chat_pb2
+from internvl.client.output import Output
+from internvl.client.tools import ToolCall, Tools
 from internvl.common.v1 import sampling_pb2, visual_pb2
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 PositionIncrement = float | Literal["auto"]
 Layout = Literal["lines", "as_given"]
 
@@ -18,6 +20,7 @@ _ROLES: dict[Role, visual_pb2.Role.ValueType] = {
     "system": visual_pb2.ROLE_SYSTEM,
     "user": visual_pb2.ROLE_USER,
     "assistant": visual_pb2.ROLE_ASSISTANT,
+    "tool": visual_pb2.ROLE_TOOL,
 }
 
 
@@ -62,9 +65,18 @@ class Sampling:
     seed: int | None = None
     top_logprob_count: int | None = None
     stop: tuple[str, ...] = ()
+    output: Output | None = None
+    """The form of the reply."""
+    min_tokens: int | None = None
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    include_stop: bool = False
 
     def to_pb(self) -> sampling_pb2.SamplingOptions:
-        return sampling_pb2.SamplingOptions(**{each.name: getattr(self, each.name) for each in fields(self)})
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        output = self.output.to_pb() if self.output is not None else None
+        return sampling_pb2.SamplingOptions(**values | {"output": output})
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,10 @@ class Message:
 
     role: Role
     parts: tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of the assistant."""
+    tool_call_id: str = ""
+    """Of a tool: the call whose result this is."""
 
     @property
     def media(self) -> list[Image | Video]:
@@ -152,7 +168,8 @@ class Message:
 
     def to_pb(self) -> chat_pb2.Message:
         parts = [chat_pb2.Part(text=part) if isinstance(part, str) else part.to_pb() for part in self.parts]
-        return chat_pb2.Message(role=_ROLES[self.role], parts=parts)
+        calls = [call.to_pb() for call in self.tool_calls]
+        return chat_pb2.Message(role=_ROLES[self.role], parts=parts, tool_calls=calls, tool_call_id=self.tool_call_id)
 
 
 def user(*parts: Piece) -> Message:
@@ -160,10 +177,20 @@ def user(*parts: Piece) -> Message:
     return Message("user", tuple(_part(part) for part in parts))
 
 
-def chat_request(messages: Sequence[Message], sampling: Sampling, visual: Visual) -> chat_pb2.ChatRequest:
+def tool_result(call_id: str, result: str) -> Message:
+    """The result of a call, for the model to read."""
+    return Message("tool", (result,), tool_call_id=call_id)
+
+
+def chat_request(
+    messages: Sequence[Message], sampling: Sampling, visual: Visual, tools: Tools | None = None
+) -> chat_pb2.ChatRequest:
     """The request that asks for an answer to the last message."""
     return chat_pb2.ChatRequest(
-        messages=[message.to_pb() for message in messages], sampling=sampling.to_pb(), visual=visual.to_pb()
+        messages=[message.to_pb() for message in messages],
+        sampling=sampling.to_pb(),
+        visual=visual.to_pb(),
+        tools=None if tools is None else tools.to_pb(),
     )
 
 

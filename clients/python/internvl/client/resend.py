@@ -4,6 +4,8 @@ What is sampled depends on the seed and the token's index only, so the same requ
 reader has already is left out.
 """
 
+from dataclasses import replace
+
 from internvl.client.events import Delta, Event, Finished, Started
 
 
@@ -12,14 +14,11 @@ class Seen:
 
     def __init__(self) -> None:
         self._started = False
-        self._text = ""
-        self._logprob_count = 0
-        self._again = ""
-        self._again_logprob_count = 0
+        self._had, self._again = _Heard(), _Heard()
 
     def begin(self) -> None:
         """The reply is asked for from its start."""
-        self._again, self._again_logprob_count = "", 0
+        self._again = _Heard()
 
     def news(self, event: Event) -> Event | None:
         """What of the event its reader does not have. Raises ValueError when this is another reply than before."""
@@ -30,21 +29,69 @@ class Seen:
             case Delta():
                 return self._news(event)
             case Finished():
-                self._check(self._again[: len(self._text)] == self._text)
+                self._check(self._again.begins_as(self._had))
                 return event
 
     def _news(self, delta: Delta) -> Delta | None:
-        self._again += delta.text
-        common = min(len(self._again), len(self._text))
-        self._check(self._again[:common] == self._text[:common])
-        text = self._again[len(self._text) :]
-        known = max(self._logprob_count - self._again_logprob_count, 0)
-        logprobs = delta.logprobs[known:]
-        self._again_logprob_count += len(delta.logprobs)
-        self._text += text
-        self._logprob_count += len(logprobs)
-        return Delta(text, logprobs) if text or logprobs else None
+        before = self._again.copy()
+        self._again.take(delta)
+        self._check(self._again.agrees(self._had))
+        news = self._had.missing(delta, before)
+        self._had.take(news)
+        return news if news != Delta("") else None
 
     def _check(self, same: bool) -> None:
         if not same:
             raise ValueError("the reply is not the one that broke off")
+
+
+class _Heard:
+    """Text, arguments of calls, and how many entries there were of what comes whole."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.arguments: dict[int, str] = {}
+        self.logprob_count = 0
+        self.region_count = 0
+
+    def copy(self) -> "_Heard":
+        heard = _Heard()
+        heard.__dict__.update(self.__dict__, arguments=dict(self.arguments))
+        return heard
+
+    def take(self, delta: Delta) -> None:
+        self.text += delta.text
+        for call in delta.tool_calls:
+            self.arguments[call.index] = self.arguments.get(call.index, "") + call.arguments
+        self.logprob_count += len(delta.logprobs)
+        self.region_count += len(delta.regions)
+
+    def agrees(self, other: "_Heard") -> bool:
+        """Whether of each text one begins with the other."""
+        pairs = [(self.text, other.text)]
+        pairs += [(mine, other.arguments[index]) for index, mine in self.arguments.items() if index in other.arguments]
+        return all(mine.startswith(theirs) or theirs.startswith(mine) for mine, theirs in pairs)
+
+    def begins_as(self, other: "_Heard") -> bool:
+        return self.text.startswith(other.text) and all(
+            self.arguments.get(index, "").startswith(theirs) for index, theirs in other.arguments.items()
+        )
+
+    def missing(self, delta: Delta, before: "_Heard") -> Delta:
+        """What of the delta is not here; `before`: what came before it."""
+        calls = []
+        for call in delta.tool_calls:
+            came = before.arguments.get(call.index)
+            before.arguments[call.index] = (came or "") + call.arguments
+            had = self.arguments.get(call.index)
+            arguments = before.arguments[call.index][max(len(had or ""), len(came or "")) :]
+            if had is None and came is None:
+                calls.append(replace(call, arguments=arguments))
+            elif arguments:
+                calls.append(replace(call, id="", name="", arguments=arguments))
+        return Delta(
+            (before.text + delta.text)[max(len(self.text), len(before.text)) :],
+            delta.logprobs[max(self.logprob_count - before.logprob_count, 0) :],
+            tuple(calls),
+            delta.regions[max(self.region_count - before.region_count, 0) :],
+        )

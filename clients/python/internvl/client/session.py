@@ -2,15 +2,27 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
 from internvl.client.chat_client import ChatClient, UploadProgress
 from internvl.client.events import Delta, Event, Finished, Media, Started
-from internvl.client.messages import CombinedImage, Image, Medium, Message, Part, Piece, Sampling, Visual, user
+from internvl.client.messages import (
+    CombinedImage,
+    Image,
+    Medium,
+    Message,
+    Part,
+    Piece,
+    Sampling,
+    Visual,
+    tool_result,
+    user,
+)
 from internvl.client.resend import Seen
+from internvl.client.tools import ToolCall, ToolCalls, Tools
 from internvl.errors import BackendUnavailable, MediaExpired
 from internvl.transport.deadline import Deadline
 from internvl.transport.pauses import pause_seconds
@@ -37,12 +49,15 @@ class ChatSession:
         system: str | None = None,
         sampling: Sampling | None = None,
         visual: Visual | None = None,
+        tools: Tools | None = None,
         on_upload: UploadProgress | None = None,
     ) -> None:
         self._client = client
         self._sampling = sampling
         self.visual = visual
         """How pictures are shown from the next turn on."""
+        self.tools = tools
+        """What may be called from the next turn on."""
         self._on_upload = on_upload
         self._history = [Message("system", (system,))] if system is not None else []
         self._ids: dict[bytes, str] = {}
@@ -57,15 +72,36 @@ class ChatSession:
         *parts: Piece,
         timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
     ) -> AsyncGenerator[Event, None]:
-        """One turn. A string is text; bytes and paths are pictures."""
-        question = user(*parts)
-        reply = ""
-        async with aclosing(self._answer([*self._history, question], timeout)) as events:
+        """One turn. A string is text; bytes and paths are images."""
+        async with aclosing(self._turn([user(*parts)], timeout)) as events:
+            async for event in events:
+                yield event
+
+    async def give_results(
+        self,
+        results: Mapping[str, str],
+        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
+    ) -> AsyncGenerator[Event, None]:
+        """The turn after one that called tools: the result of each call, by the call's id."""
+        async with aclosing(self._turn([tool_result(*each) for each in results.items()], timeout)) as events:
+            async for event in events:
+                yield event
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The calls that the last reply made."""
+        return self._history[-1].tool_calls if self._history else ()
+
+    async def _turn(self, news: list[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
+        reply, calls = "", ToolCalls()
+        async with aclosing(self._answer([*self._history, *news], seconds)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     reply += event.text
+                    for call in event.tool_calls:
+                        calls.add(call)
                 elif isinstance(event, Finished):
-                    self._history += [question, Message("assistant", (reply,))]
+                    self._history += [*news, Message("assistant", (reply,) if reply else (), calls.calls)]
                 yield event
 
     async def _answer(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
@@ -97,7 +133,9 @@ class ChatSession:
     ) -> AsyncGenerator[Event, None]:
         deadline = Deadline.after(seconds)
         sendable = [await self._sendable(message, deadline) for message in messages]
-        reply = self._client.chat(sendable, sampling=sampling, visual=self.visual, timeout=deadline.remaining())
+        reply = self._client.chat(
+            sendable, sampling=sampling, visual=self.visual, tools=self.tools, timeout=deadline.remaining()
+        )
         async with aclosing(reply) as events:
             async for event in events:
                 if isinstance(event, Started):

@@ -10,7 +10,7 @@ Nothing is implemented twice: each method hands its work to ChatClient. A client
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -18,6 +18,7 @@ from internvl.client.chat_client import DEFAULT_ADDRESS, ChatClient
 from internvl.client.events import Event
 from internvl.client.messages import Message, Piece, Sampling, Visual
 from internvl.client.session import ChatSession
+from internvl.client.tools import ToolCall, Tools
 from internvl.common.v1.visual_pb2 import ModelInfo
 from internvl.transport.tls import TlsFiles
 
@@ -57,10 +58,12 @@ class SyncChatClient:
         *,
         sampling: Sampling | None = None,
         visual: Visual | None = None,
+        tools: Tools | None = None,
         timeout: float | None = 300.0,
     ) -> Generator[Event, None, None]:
         """As ChatClient.chat. Closing the iterator, or leaving it, stops the reply on the server, too."""
-        return self._thread.iterate(self._client.chat(messages, sampling=sampling, visual=visual, timeout=timeout))
+        events = self._client.chat(messages, sampling=sampling, visual=visual, tools=tools, timeout=timeout)
+        return self._thread.iterate(events)
 
     def upload(self, data: bytes, kind: Literal["image", "video"] = "image", *, timeout: float | None = None) -> str:
         """As ChatClient.upload."""
@@ -71,10 +74,16 @@ class SyncChatClient:
         return self._thread.run(self._client.model_info(wait_seconds=wait_seconds))
 
     def session(
-        self, *, system: str | None = None, sampling: Sampling | None = None, visual: Visual | None = None
+        self,
+        *,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        visual: Visual | None = None,
+        tools: Tools | None = None,
     ) -> "SyncChatSession":
         """A conversation, as ChatSession."""
-        return SyncChatSession(ChatSession(self._client, system=system, sampling=sampling, visual=visual), self._thread)
+        session = ChatSession(self._client, system=system, sampling=sampling, visual=visual, tools=tools)
+        return SyncChatSession(session, self._thread)
 
 
 class SyncChatSession:
@@ -92,6 +101,15 @@ class SyncChatSession:
     def ask(self, *parts: Piece, timeout: float | None = 300.0) -> Generator[Event, None, None]:
         """As ChatSession.ask."""
         return self._thread.iterate(self._session.ask(*parts, timeout=timeout))
+
+    def give_results(self, results: Mapping[str, str], timeout: float | None = 300.0) -> Generator[Event, None, None]:
+        """As ChatSession.give_results."""
+        return self._thread.iterate(self._session.give_results(results, timeout=timeout))
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """As ChatSession.calls."""
+        return self._session.calls
 
 
 class _LoopThread:

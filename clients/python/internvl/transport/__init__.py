@@ -5,5 +5,6 @@ tls        certificates of one side, from PEM files
 status     errors as google.rpc.Status, and back
 deadline   the moment a request must be done by
 pauses     pauses before retries
+tasks      stopping tasks, and the first failure of a group
 chunks     a file as a stream of chunks, and back
 """

@@ -38,7 +38,7 @@ def start(scheduler: Scheduler, *requests: Request) -> None:
 
 
 def run(scheduler: Scheduler, plan: Plan) -> list[Request]:
-    """What the engine does with a plan; returns the requests that ended."""
+    """Does with a plan as the engine does; returns the requests that ended."""
     ended = []
     for chunk in plan.chunks:
         wants_token = chunk.wants_token

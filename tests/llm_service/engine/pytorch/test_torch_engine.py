@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from internvl.errors import Draining, QueueFull, Unavailable
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import GeneratedToken, SamplingParameters
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
@@ -20,14 +21,17 @@ from llm_service.prompt import Prompt as LaidOut
 from llm_service.window import Window
 from tests.llm_service.engine.conformance import EngineConformance, collect, decoder, idle, token_ids, wanted
 from tests.support.language import native_samples, prompt_of, tiny_decoder
+from tests.support.tokenizer import core, end_id
 
 
 async def serving(page_count: int, *, max_waiting: int = 100) -> AsyncIterator[TorchEngine]:
+    grammars = Grammars(core(), end_id())
     limits = SchedulerLimits(tokens_per_step=24, max_running=12, max_waiting=max_waiting)
-    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits)
+    engine = TorchEngine(decoder().paged, page_count=page_count, page_size=4, limits=limits, grammars=grammars)
     yield engine
     engine.check()
     await engine.close()
+    grammars.close()
 
 
 class TestTorchEngine(EngineConformance):

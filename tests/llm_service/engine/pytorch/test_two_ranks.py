@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from internvl.errors import Unavailable
+from llm_service.engine.grammar import Grammars
 from llm_service.engine.pytorch.engine import TorchEngine
 from llm_service.engine.pytorch.scheduler import SchedulerLimits
 from llm_service.model.options import LoadedModel, ModelOptions
@@ -20,6 +21,7 @@ from llm_service.model.ranks.start import FirstRank, RankDied, start
 from tests.llm_service.engine.conformance import EngineConformance, token_ids, write_decoder
 from tests.support.checkpoints import write_random_checkpoint
 from tests.support.language import prompt_of
+from tests.support.tokenizer import core, end_id
 
 
 def options(folder: Path, page_count: int = 400) -> ModelOptions:
@@ -41,10 +43,12 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]
 async def serving(loaded: LoadedModel, page_count: int) -> AsyncIterator[TorchEngine]:
     assert loaded.page_count == 400
     limits = SchedulerLimits(tokens_per_step=24, max_running=12, max_waiting=100)
-    engine = TorchEngine(loaded.model, page_count=page_count, page_size=4, limits=limits)
+    grammars = Grammars(core(), end_id())
+    engine = TorchEngine(loaded.model, page_count=page_count, page_size=4, limits=limits, grammars=grammars)
     yield engine
     engine.check()
     await engine.close()
+    grammars.close()
 
 
 class TestTwoRanks(EngineConformance):

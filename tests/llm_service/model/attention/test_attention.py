@@ -22,7 +22,7 @@ def documented_varlen_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cu_seqlens_q: torch.Tensor, cu_seqlens_k: torch.Tensor,
     max_seqlen_q: int, max_seqlen_k: int, softmax_scale: float, causal: bool, block_table: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """What flash-attn says its kernel computes, written out: pages through a table, queries aligned with the end.
+    """The computation that flash-attn documents, written out: pages through a table, queries aligned with the end.
 
     It checks what the package's mha_varlen_fwd (2.8.3) checks of its arguments, but for the dtype and the page size.
     """
@@ -52,7 +52,7 @@ def documented_varlen_attention(
 
 
 def step_of(query_lens: list[int], seq_lens: list[int], tables: torch.Tensor, page_size: int) -> StepInput:
-    """What kernels read of a step."""
+    """A step with the fields that kernels read."""
     slots, count = [], sum(query_lens)
     for queries, length, table in zip(query_lens, seq_lens, tables.long(), strict=True):
         places = torch.arange(length - queries, length, device=tables.device)

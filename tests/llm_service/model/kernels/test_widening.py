@@ -1,4 +1,4 @@
-"""What is wide already, or not on a CPU, is not measured."""
+"""Products that are wide already, or not on a CPU, are not measured."""
 
 import torch
 

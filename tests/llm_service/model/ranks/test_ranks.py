@@ -1,4 +1,4 @@
-"""Which part of the weights a rank holds."""
+"""The part of the weights that a rank holds."""
 
 from itertools import pairwise
 
