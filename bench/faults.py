@@ -1,4 +1,4 @@
-"""`python -m bench.faults [--tight] [--harm KIND] [name ...]`: each process killed, stopped, hung or cut off under load.
+"""`python -m bench.faults [--tight] [--harm KIND] [name ...]`: processes killed, stopped, hung or cut off under load.
 
 A reply is lost when it is not whole, and a conversation is wrong when it was answered otherwise than by a calm cluster.
 The gap is the longest that a reader waited for an event, the first one included.

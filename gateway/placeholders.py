@@ -14,18 +14,18 @@ PLACEHOLDER = "<image>"
 
 def placed(parts: Sequence[llm_pb2.Part]) -> list[llm_pb2.Part]:
     """The parts of a message with each image at its placeholder, if there are as many; else as they stand."""
-    images = [part for part in parts if part.HasField("image")]
+    images = [part for part in parts if _is_image(part)]
     if not images or _placeholder_count(parts) != len(images):
         return list(parts)
     rest = iter(images)
-    return [piece for part in parts if not part.HasField("image") for piece in _pieces(part, rest)]
+    return [piece for part in parts if not _is_image(part) for piece in _pieces(part, rest)]
 
 
 def warnings(request: chat_pb2.ChatRequest) -> list[str]:
     """One for each message whose placeholders fit no images."""
     found = []
     for index, message in enumerate(request.messages):
-        image_count = sum(part.HasField("image") for part in message.parts)
+        image_count = sum(map(_is_image, message.parts))
         placeholder_count = _placeholder_count(message.parts)
         if image_count and placeholder_count not in (0, image_count):
             found.append(
@@ -33,6 +33,10 @@ def warnings(request: chat_pb2.ChatRequest) -> list[str]:
                 "text: the text was left as it is, and each image where its part stands"
             )
     return found
+
+
+def _is_image(part: llm_pb2.Part | chat_pb2.Part) -> bool:
+    return part.HasField("image") or part.HasField("combined")
 
 
 def _placeholder_count(parts: Sequence[llm_pb2.Part] | Sequence[chat_pb2.Part]) -> int:

@@ -112,6 +112,9 @@ def generate_request(
 def _part(part: chat_pb2.Part, media: Iterator[Medium], embeddings: Mapping[Medium, Encoded]) -> llm_pb2.Part:
     if part.HasField("text"):
         return llm_pb2.Part(text=part.text)
+    if part.HasField("combined"):
+        several = [embeddings[next(media)].embedding for _ in part.combined.images]
+        return llm_pb2.Part(combined=llm_pb2.CombinedPart(embeddings=several, visual=part.combined.visual))
     found = embeddings[next(media)]
     if part.HasField("image"):
         return llm_pb2.Part(image=llm_pb2.VisualPart(embedding=found.embedding, visual=part.image.visual))

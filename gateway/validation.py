@@ -75,9 +75,22 @@ def _check_part(part: chat_pb2.Part, role: visual_pb2.Role.ValueType, field: str
         raise BadMessages("only user messages hold pictures and clips", field=f"{field}.{kind}")
     if kind == "image":
         _check_visual(part.image.visual, f"{field}.image.visual")
+    elif kind == "combined":
+        _check_combined(part.combined, f"{field}.combined")
     else:
         _check_visual(part.video.visual, f"{field}.video.visual")
         _check_frames(part.video.frames, f"{field}.video.frames")
+
+
+def _check_combined(combined: chat_pb2.CombinedImage, field: str) -> None:
+    if not combined.images:
+        raise BadMessages("a combined image needs an image", field=f"{field}.images")
+    _check_visual(combined.visual, f"{field}.visual")
+    for index, image in enumerate(combined.images):
+        where = f"{field}.images[{index}].visual"
+        _check_visual(image.visual, where)
+        if image.visual.layout or image.visual.WhichOneof("increment"):
+            raise BadOption("layout and increment are those of the combined image", field=where)
 
 
 def _check_visual(options: visual_pb2.VisualOptions, field: str) -> None:
@@ -85,6 +98,8 @@ def _check_visual(options: visual_pb2.VisualOptions, field: str) -> None:
         raise BadOption(
             f"max_tile_count must be at least 1, got {options.max_tile_count}", field=f"{field}.max_tile_count"
         )
+    if options.layout not in visual_pb2.Layout.values():
+        raise BadOption(f"there is no layout {options.layout}", field=f"{field}.layout")
     if options.HasField("position_increment") and options.position_increment not in INCREMENTS:
         raise BadOption(
             f"position_increment must be 1, 1/2, 1/4, ... or 1/256, got {options.position_increment:g}",

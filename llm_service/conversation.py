@@ -38,6 +38,8 @@ class Visual:
     increment: Increment
     holder: str = ""
     """Address of a vision replica that has a copy; empty if unknown."""
+    is_as_given: bool = False
+    """Whether the prompt gets no label and no line break around it."""
 
     def __post_init__(self) -> None:
         assert self.increment is Auto.AUTO or self.increment in INCREMENTS
@@ -52,13 +54,39 @@ class Visual:
 
 
 @dataclass(frozen=True)
+class Combined:
+    """Several pictures that are one image, of one increment and layout."""
+
+    visuals: tuple[Visual, ...]
+
+    def __post_init__(self) -> None:
+        assert len({(each.increment, each.is_as_given, each.is_clip) for each in self.visuals}) == 1
+
+    @property
+    def is_clip(self) -> bool:
+        return False
+
+    @property
+    def is_as_given(self) -> bool:
+        return self.visuals[0].is_as_given
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn."""
 
     role: Role
-    parts: tuple[str | Visual, ...]
+    parts: tuple[str | Visual | Combined, ...]
     tool_calls: tuple[ToolCall, ...] = ()
     """Of the assistant: what it called after its text."""
+
+    @property
+    def visuals(self) -> list[Visual]:
+        """Those of combined images each."""
+        found: list[Visual] = []
+        for part in self.parts:
+            found += part.visuals if isinstance(part, Combined) else [part] if isinstance(part, Visual) else []
+        return found
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from tokenizers import Tokenizer
 
 from internvl.errors import BadOption, GrammarInvalid
-from llm_service.conversation import Message, Visual
+from llm_service.conversation import Message
 from llm_service.detokenizer import Detokenizer
 from llm_service.embeddings import EmbeddingLoader
 from llm_service.engine.grammar import Grammars
@@ -172,7 +172,7 @@ class Generator:
         Raises PromptTooLong, BadOption, GrammarInvalid, EmbeddingNotFound, EmbeddingInvalid, QueueFull.
         """
         arrived = ReplyClock()
-        visuals = [part for message in request.messages for part in message.parts if isinstance(part, Visual)]
+        visuals = [visual for message in request.messages for visual in message.visuals]
         self._window.refuse_visuals(visuals)
         form = request.form or tool_form(request.tools, self._prompts.is_token)
         if form is not None:

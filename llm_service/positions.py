@@ -55,14 +55,20 @@ def increment_ticks(increment: float) -> int:
 
 
 def prompt_positions(token_count: int, spans: Sequence[VisualSpan]) -> torch.Tensor:
-    """Ticks of each of `token_count` tokens: int64 (T,). Spans are in order and do not overlap."""
+    """Ticks of each of `token_count` tokens: int64 (T,). Spans are in order and do not overlap; those that touch are
+    one image."""
     ticks = torch.full((token_count,), TICKS, dtype=torch.int64)
-    for span in spans:
+    run = 0  # ticks since the last whole position
+    for span, after in zip(spans, [*spans[1:], None], strict=False):
         assert span.end <= token_count
         ticks[span.start : span.end] = span.increment
+        run += span.token_count * span.increment
+        if after is not None and after.start == span.end:
+            continue
         if span.end < token_count:
             # What the run left of its last whole position is rounded up, and the next token takes a full step.
-            ticks[span.end] = TICKS + -(span.token_count * span.increment) % TICKS
+            ticks[span.end] = TICKS + -run % TICKS
+        run = 0
     ticks[:1] = 0
     return ticks.cumsum(0)
 

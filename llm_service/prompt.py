@@ -17,7 +17,7 @@ from itertools import groupby
 
 from tokenizers import Tokenizer
 
-from llm_service.conversation import Message, Role, Visual
+from llm_service.conversation import Combined, Message, Role, Visual
 from llm_service.output.tools import Tool, calls_text, response_text, tools_section
 from shared.checkpoint.tokenizer import TokenizerUnsupported
 
@@ -38,12 +38,16 @@ class Control(Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One `<img>...</img>` block: a picture, or one frame of a clip."""
+    """One `<img>...</img>` block: a picture, or one frame of a clip. Pictures of a combined image share one."""
 
     visual: Visual
     first_tile: int
     """Index among the visual's tiles."""
     tile_count: int
+    opens: bool = True
+    """Whether `<img>` stands before it."""
+    closes: bool = True
+    """Whether `</img>` stands after it."""
 
     @property
     def token_count(self) -> int:
@@ -51,6 +55,7 @@ class Frame:
 
 
 Segment = str | Control | Frame
+_IMAGES = (Visual, Combined)
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,10 @@ class PromptBuilder:
                 case Control():
                     token_ids.append(self._ids[segment])
                 case Frame():
-                    token_ids.append(self._ids[Control.IMAGE_START])
+                    token_ids += [self._ids[Control.IMAGE_START]] * segment.opens
                     frames.append(PlacedFrame(segment, len(token_ids)))
                     token_ids += [self._ids[Control.IMAGE_TOKEN]] * segment.token_count
-                    token_ids.append(self._ids[Control.IMAGE_END])
+                    token_ids += [self._ids[Control.IMAGE_END]] * segment.closes
         return Prompt(token_ids, tuple(frames))
 
     def _tokenize(self, text: str) -> list[int]:
@@ -150,16 +155,18 @@ def lay_out(messages: Sequence[Message]) -> list[tuple[str | Frame, ...]]:
     - Any other image has a line of its own: "<image>\\nWhat is this?", "What is this?\\n<image>".
     - Images without text between them are labelled, counting over the conversation: "Image-1: <image>\\n".
     - A clip is its frames: "Frame1: <image>\\nFrame2: <image>\\n".
+
+    An image or clip that is to stand as given gets none of it: its text says where lines end and what it is called.
     """
     laid_out = []
     picture_count = 0
     for message in messages:
         laid_out.append(tuple(_lay_out_parts(message.parts, picture_count)))
-        picture_count += sum(isinstance(part, Visual) and not part.is_clip for part in message.parts)
+        picture_count += sum(not isinstance(part, str) and not part.is_clip for part in message.parts)
     return laid_out
 
 
-def _lay_out_parts(parts: Sequence[str | Visual], picture_count: int) -> Iterator[str | Frame]:
+def _lay_out_parts(parts: Sequence[str | Visual | Combined], picture_count: int) -> Iterator[str | Frame]:
     at_line_start = True
     padded = (None, *parts, None)
     for before, part, after in zip(padded, parts, padded[2:], strict=False):
@@ -167,11 +174,15 @@ def _lay_out_parts(parts: Sequence[str | Visual], picture_count: int) -> Iterato
             yield part
             at_line_start = part.endswith("\n") if part else at_line_start
             continue
+        picture_count += not part.is_clip
+        if part.is_as_given:
+            yield from _lines(part, "")
+            at_line_start = False
+            continue
         if not at_line_start and (part.is_clip or not isinstance(after, str)):
             yield "\n"
             at_line_start = True
-        picture_count += not part.is_clip
-        is_labelled = at_line_start and (isinstance(before, Visual) or isinstance(after, Visual))
+        is_labelled = at_line_start and (isinstance(before, _IMAGES) or isinstance(after, _IMAGES))
         yield from _lines(part, f"Image-{picture_count}: " if is_labelled else "")
         text_goes_on = isinstance(after, str) and after.startswith("\n")
         if at_line_start and after is not None and not text_goes_on:
@@ -180,8 +191,14 @@ def _lay_out_parts(parts: Sequence[str | Visual], picture_count: int) -> Iterato
             at_line_start = False
 
 
-def _lines(visual: Visual, label: str) -> Iterator[str | Frame]:
+def _lines(visual: Visual | Combined, label: str) -> Iterator[str | Frame]:
     """A picture behind its label, or the frames of a clip, a line each; the last line is not ended."""
+    if isinstance(visual, Combined):
+        yield label
+        last = len(visual.visuals) - 1
+        for index, each in enumerate(visual.visuals):
+            yield Frame(each, 0, each.tile_count, opens=index == 0, closes=index == last)
+        return
     first_tile = 0
     for index, tile_count in enumerate(visual.frame_tile_counts):
         if visual.is_clip:

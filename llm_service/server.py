@@ -41,6 +41,7 @@ async def serve(settings: LlmSettings) -> None:
     tokenizer = load_tokenizer(checkpoint.folder)
     prompts = PromptBuilder(tokenizer, config.system_message)
     window = Window(config.max_positions, settings.default_max_tokens, settings.max_positions)
+    increment = config.position_increment if settings.default_increment is None else settings.default_increment
     async with AsyncExitStack() as exit_stack:
         redis = RedisStore(settings.redis_url.get_secret_value())
         store = EmbeddingStore(redis, seconds=settings.embedding_seconds)
@@ -62,7 +63,7 @@ async def serve(settings: LlmSettings) -> None:
             generator,
             tokenizer,
             model_info(settings, checkpoint, config),
-            default_increment=increment_ticks(settings.default_increment),
+            default_increment=increment_ticks(increment),
         )
         llm_pb2_grpc.add_LlmServiceServicer_to_server(servicer, server.grpc)
         watching = asyncio.create_task(_give_up_when_failed(server, engine))

@@ -54,8 +54,8 @@ class LlmSettings(PeerSettings, ModelSettings):
     window, or what the cache holds if that is less."""
     vllm_arguments: dict[str, Any] = {}  # noqa: RUF012  pydantic copies it
     """More of vLLM's engine arguments by vLLM's names, as JSON: {"quantization": "fp8"}."""
-    default_increment: float = 1.0
-    """Position increment of images whose request names none; 1 as in the released models."""
+    default_increment: float | None = None
+    """Position increment of images whose request names none; unset: the checkpoint's, 1 in the released models."""
     holder_seconds: float = Field(default=5.0, gt=0)
     """How long a vision replica that is asked for an embedding may stay silent; then the image is encoded again."""
     embedding_seconds: float = 24 * 3600.0

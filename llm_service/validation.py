@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from internvl.common.v1 import sampling_pb2, visual_pb2
 from internvl.errors import BadMessages, BadOption
 from internvl.llm.v1 import llm_pb2
-from llm_service.conversation import Auto, Increment, Message, Role, Visual
+from llm_service.conversation import Auto, Combined, Increment, Message, Role, Visual
 from llm_service.engine.interface import SamplingParameters
 from llm_service.generation import GenerationRequest
 from llm_service.output.tools import ToolCall
@@ -25,9 +25,17 @@ _ROLES = {
 }
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """Options of an image or video that are not the vision service's."""
+
+    increment: Increment
+    is_as_given: bool
+
+
 def generation_request(request: llm_pb2.GenerateRequest, *, default_increment: int) -> GenerationRequest:
     """The request in our own types."""
-    default = _increment(request.visual, default_increment, "visual.position_increment")
+    default = _shown(request.visual, _Shown(default_increment, is_as_given=False), "visual")
     sampling = request.sampling
     check_sampling(sampling)
     check_tools(request.tools, sampling)
@@ -46,7 +54,7 @@ def generation_request(request: llm_pb2.GenerateRequest, *, default_increment: i
     )
 
 
-def _messages(messages: Sequence[llm_pb2.Message], default: Increment) -> list[Message]:
+def _messages(messages: Sequence[llm_pb2.Message], default: _Shown) -> list[Message]:
     if not messages:
         raise BadMessages("there is no message to answer", field="messages")
     if messages[-1].role not in (visual_pb2.ROLE_USER, visual_pb2.ROLE_TOOL):
@@ -56,36 +64,66 @@ def _messages(messages: Sequence[llm_pb2.Message], default: Increment) -> list[M
     return [_message(message, index, default) for index, message in enumerate(messages)]
 
 
-def _message(message: llm_pb2.Message, index: int, default: Increment) -> Message:
+def _message(message: llm_pb2.Message, index: int, default: _Shown) -> Message:
     field = f"messages[{index}]"
     role = _ROLES.get(message.role)
     if role is None:
         raise BadMessages("a message needs a role", field=f"{field}.role")
     parts = tuple(_part(part, f"{field}.parts[{place}]", default) for place, part in enumerate(message.parts))
-    if role is not Role.USER and any(isinstance(part, Visual) for part in parts):
-        raise BadMessages("only user messages hold pictures and clips", field=f"{field}.parts")
+    if role is not Role.USER and any(not isinstance(part, str) for part in parts):
+        raise BadMessages("only user messages hold images and videos", field=f"{field}.parts")
     if role is not Role.ASSISTANT and message.tool_calls:
         raise BadMessages("only the assistant calls tools", field=f"{field}.tool_calls")
     return Message(role, parts, tuple(ToolCall(call.name, call.arguments) for call in message.tool_calls))
 
 
-def _part(part: llm_pb2.Part, field: str, default: Increment) -> str | Visual:
+def _shown(options: visual_pb2.VisualOptions, default: _Shown, field: str) -> _Shown:
+    layout = options.layout
+    if layout not in visual_pb2.Layout.values():
+        raise BadOption(f"there is no layout {layout}", field=f"{field}.layout")
+    return _Shown(
+        increment=_increment(options, default.increment, f"{field}.position_increment"),
+        is_as_given=layout == visual_pb2.LAYOUT_AS_GIVEN if layout else default.is_as_given,
+    )
+
+
+def _part(part: llm_pb2.Part, field: str, default: _Shown) -> str | Visual | Combined:
     match part.WhichOneof("part"):
         case "text":
             return part.text
         case "image":
-            return _visual(part.image, f"{field}.image", default, is_clip=False)
+            shown = _shown(part.image.visual, default, f"{field}.image.visual")
+            counts = tuple(part.image.frame_tile_counts)
+            return _visual(part.image.embedding, counts, shown, f"{field}.image", is_clip=False)
         case "video":
-            return _visual(part.video, f"{field}.video", default, is_clip=True)
+            shown = _shown(part.video.visual, default, f"{field}.video.visual")
+            counts = tuple(part.video.frame_tile_counts)
+            return _visual(part.video.embedding, counts, shown, f"{field}.video", is_clip=True)
+        case "combined":
+            return _combined(part.combined, f"{field}.combined", default)
         case _:
             raise BadMessages("a part is empty", field=field)
 
 
-def _visual(part: llm_pb2.VisualPart, field: str, default: Increment, *, is_clip: bool) -> Visual:
-    embedding = part.embedding
+def _combined(part: llm_pb2.CombinedPart, field: str, default: _Shown) -> Combined:
+    if not part.embeddings:
+        raise BadMessages("a combined image needs an image", field=f"{field}.embeddings")
+    shown = _shown(part.visual, default, f"{field}.visual")
+    return Combined(
+        tuple(
+            _visual(embedding, (), shown, f"{field}.embeddings[{index}]", is_clip=False)
+            for index, embedding in enumerate(part.embeddings)
+        )
+    )
+
+
+def _visual(
+    embedding: visual_pb2.EmbeddingReference, counts: tuple[int, ...], shown: _Shown, field: str, *, is_clip: bool
+) -> Visual:
+    """`counts`: tiles of each frame; of a picture none."""
     if len(embedding.key) != 64 or embedding.tile_count < 1 or embedding.tokens_per_tile < 1:
         raise BadOption("an embedding needs a key of 64 digits, tiles and tokens", field=f"{field}.embedding")
-    counts = tuple(part.frame_tile_counts) or (embedding.tile_count,)
+    counts = counts or (embedding.tile_count,)
     if min(counts) < 1 or sum(counts) != embedding.tile_count or (len(counts) > 1 and not is_clip):
         raise BadOption("the frames' tiles do not add up to the embedding's", field=f"{field}.frame_tile_counts")
     return Visual(
@@ -93,8 +131,9 @@ def _visual(part: llm_pb2.VisualPart, field: str, default: Increment, *, is_clip
         tokens_per_tile=embedding.tokens_per_tile,
         frame_tile_counts=counts,
         is_clip=is_clip,
-        increment=_increment(part.visual, default, f"{field}.visual.position_increment"),
+        increment=shown.increment,
         holder=embedding.holder,
+        is_as_given=shown.is_as_given,
     )
 
 

@@ -73,7 +73,11 @@ class Window:
 
 
 def _position_count(prompt: Prompt, increments: dict[Visual, int]) -> int:
-    """Whole positions of a prompt: one a text token, and what its frames advance, rounded up."""
-    counts = [(placed.frame.token_count, increments[placed.frame.visual]) for placed in prompt.frames]
-    text_count = len(prompt.token_ids) - sum(count for count, _ in counts)
-    return text_count + sum(-(-count * increment // TICKS) for count, increment in counts)
+    """Whole positions of a prompt: one a text token, and what its images and frames advance, rounded up."""
+    count, ticks = len(prompt.token_ids), 0
+    for frame in (placed.frame for placed in prompt.frames):
+        ticks += frame.token_count * increments[frame.visual]
+        count -= frame.token_count
+        if frame.closes:
+            count, ticks = count + -(-ticks // TICKS), 0
+    return count

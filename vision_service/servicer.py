@@ -40,10 +40,8 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def Encode(  # noqa: N802
         self, request: vision_pb2.EncodeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeResponse:
-        most = self._config.max_tile_count
-        if request.HasField("max_tile_count"):
-            most = _in_range(request.max_tile_count, 1, self._config.max_tile_count, "max_tile_count")
-        encoded = await self._encoder.encode_image(_tenant(request.tenant), _source(request), self._tiling(most))
+        tiling = self._tiling(request, self._config.max_tile_count)
+        encoded = await self._encoder.encode_image(_tenant(request.tenant), _source(request), tiling)
         return vision_pb2.EncodeResponse(
             embedding=self._reference(encoded),
             media_id=encoded.media_id,
@@ -56,13 +54,8 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
     async def EncodeVideo(  # noqa: N802
         self, request: vision_pb2.EncodeVideoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> vision_pb2.EncodeVideoResponse:
-        most = 1
-        if request.HasField("max_tile_count"):
-            most = _in_range(request.max_tile_count, 1, self._config.max_tile_count, "max_tile_count")
-        frames = self._frames(request.frames)
-        encoded = await self._encoder.encode_video(
-            _tenant(request.tenant), _source(request), frames, self._tiling(most)
-        )
+        tiling, frames = self._tiling(request, 1), self._frames(request.frames)
+        encoded = await self._encoder.encode_video(_tenant(request.tenant), _source(request), frames, tiling)
         return vision_pb2.EncodeVideoResponse(
             embedding=self._reference(encoded),
             media_id=encoded.media_id,
@@ -107,10 +100,13 @@ class VisionServicer(vision_pb2_grpc.VisionServiceServicer):
             batch_age_seconds=status.batch_age_seconds,
         )
 
-    def _tiling(self, max_tile_count: int) -> TilingOptions:
+    def _tiling(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest, default: int) -> TilingOptions:
+        most = default
+        if request.HasField("max_tile_count"):
+            most = _in_range(request.max_tile_count, 1, self._settings.max_tile_count, "max_tile_count")
         return TilingOptions(
-            max_tile_count=max_tile_count,
-            min_tile_count=min(self._config.min_tile_count, max_tile_count),
+            max_tile_count=most,
+            min_tile_count=min(self._config.min_tile_count, most),
             use_thumbnail=self._config.use_thumbnail,
             tile_size=self._config.tile_size,
         )

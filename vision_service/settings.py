@@ -32,6 +32,8 @@ class VisionSettings(ModelSettings):
     """Longest side of a picture in pixels."""
     pictures: Pictures = Pictures.AS_SEEN
     """as_seen: alpha over white, 16 bits scaled to 8, turned as EXIF says; reference: none of it, as OpenGVLab does."""
+    max_tile_count: int = Field(default=40, ge=1)
+    """Most tiles that a request may have an image cut into; one that names no count gets the checkpoint's, 12."""
     max_video_bytes: int = 512 * MEBIBYTE
     """Largest clip file."""
     max_video_frames: int = 128

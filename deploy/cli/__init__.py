@@ -4,4 +4,5 @@ up          everything on this machine
 stack_file  settings of the services, from TOML and `SERVICE.NAME=VALUE`
 key         API keys of the gateway
 plan        what a load takes
+check       whether a checkpoint can be served, and what it needs
 """

@@ -18,6 +18,17 @@ _DECODERS = {
 SIZES = tuple(_DECODERS)
 
 
+def size_of(config: ModelConfig) -> str | None:
+    """The released size of these shapes; None: another model."""
+    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    shape = tuple(config.language.get(key) for key in keys)
+    tower = (config.vision.hidden_size, config.vision.layer_count)
+    for size, (vision, decoder) in _DECODERS.items():
+        if shape == decoder and tower == (vision.hidden_size, vision.layer_count):
+            return size
+    return None
+
+
 def config_of(size: str) -> ModelConfig:
     """Configuration of a released size. Raises ValueError for an unknown one."""
     if size not in _DECODERS:

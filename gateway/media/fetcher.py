@@ -154,7 +154,7 @@ class _Source:
         self._medium = medium
         self.kind = kind
         self.uri = medium.uri
-        self.field = f"{path}.{kind.value}.uri"
+        self.field = f"{path}.uri"
 
     def fill(self, data: bytes) -> None:
         self._medium.data = data
@@ -199,9 +199,12 @@ def _sources(request: chat_pb2.ChatRequest) -> Iterator[_Source]:
         for place, part in enumerate(message.parts):
             path = f"messages[{index}].parts[{place}]"
             if part.image.HasField("uri"):
-                yield _Source(part.image, MediaKind.IMAGE, path)
+                yield _Source(part.image, MediaKind.IMAGE, f"{path}.image")
             elif part.video.HasField("uri"):
-                yield _Source(part.video, MediaKind.VIDEO, path)
+                yield _Source(part.video, MediaKind.VIDEO, f"{path}.video")
+            for number, image in enumerate(part.combined.images):
+                if image.HasField("uri"):
+                    yield _Source(image, MediaKind.IMAGE, f"{path}.combined.images[{number}]")
 
 
 def _authority(address: MediaAddress) -> bytes:

@@ -79,6 +79,13 @@ async def read_media(request: chat_pb2.ChatRequest, tenant: str, limits: Request
     return await asyncio.to_thread(media_of, request, tenant, limits)
 
 
+def medium_count(part: chat_pb2.Part) -> int:
+    """Media that a part of a message shows: each file of a combined image."""
+    if part.HasField("combined"):
+        return len(part.combined.images)
+    return int(not part.HasField("text"))
+
+
 def distinct(media: Iterable[Medium]) -> list[Medium]:
     """Each once, in order of appearance; where a medium came both as bytes and by id, the one with bytes."""
     found: dict[Medium, Medium] = {}
@@ -101,6 +108,12 @@ def _media(request: chat_pb2.ChatRequest, tenant: str) -> Iterator[Medium]:
             path = f"messages[{index}].parts[{place}]"
             if part.HasField("image"):
                 yield _medium(MediaKind.IMAGE, part.image, None, request.visual, tenant, f"{path}.image")
+            elif part.HasField("combined"):
+                own = part.combined.visual
+                default = own if own.HasField("max_tile_count") else request.visual
+                for number, image in enumerate(part.combined.images):
+                    where = f"{path}.combined.images[{number}]"
+                    yield _medium(MediaKind.IMAGE, image, None, default, tenant, where)
             elif part.HasField("video"):
                 frames = _frames(part.video.frames)
                 yield _medium(MediaKind.VIDEO, part.video, frames, request.visual, tenant, f"{path}.video")

@@ -16,6 +16,7 @@ from gateway.openai_api.request.message import (
     Ignored,
     Increment,
     Integer,
+    Layout,
     Message,
     Off,
     On,
@@ -131,6 +132,7 @@ class ChatBody(Fields):
     repetition_penalty: float | None = None
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
     min_tokens: Count | None = None
     ignore_eos: bool | None = None
     stop_token_ids: list[Count] | None = None

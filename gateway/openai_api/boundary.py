@@ -46,7 +46,7 @@ class Endpoint:
             await send(message)
 
         exchange = Exchange(scope, receive, send_with_id)
-        code = ""
+        code, field = "", None
         try:
             with span(self._route):
                 await self._answered(exchange)
@@ -54,7 +54,7 @@ class Endpoint:
             status = _CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into an answer
             failure = _failure(error, self._route)
-            code = failure.code
+            code, field = failure.code, failure.body["error"]["param"]
             if status == 0:
                 await exchange.answer(failure.body, failure.status, failure.headers)
             else:
@@ -62,10 +62,10 @@ class Endpoint:
                 await exchange.end_stream()
         finally:
             if not self._quiet:
-                self._count(status, code.upper(), time.monotonic() - started_at)
+                self._count(status, code.upper(), field, time.monotonic() - started_at)
 
     async def _answered(self, exchange: Exchange) -> None:
-        """Whatever the handler waits for, it ends."""
+        """Runs the handler within the deadline of every request."""
         try:
             async with asyncio.timeout(self._seconds) as scope:
                 await self._handler(exchange)
@@ -74,10 +74,10 @@ class Endpoint:
                 raise DeadlineExceeded(f"the request took over {self._seconds:g} s") from None
             raise
 
-    def _count(self, status: int, reason: str, seconds: float) -> None:
+    def _count(self, status: int, reason: str, field: str | None, seconds: float) -> None:
         CALLS.labels(self._route, str(status), reason).inc()
         CALL_SECONDS.labels(self._route).observe(seconds)
-        extra = {"reason": reason} if reason else {}
+        extra = {name: value for name, value in (("reason", reason), ("field", field)) if value}
         log.info("call", extra={"method": self._route, "status": status, "seconds": round(seconds, 4), **extra})
 
 

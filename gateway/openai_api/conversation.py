@@ -10,6 +10,7 @@ from gateway.openai_api.request.message import (
     ImagePart,
     ImageUrl,
     Increment,
+    Layout,
     Message,
     Part,
     RefusalPart,
@@ -27,6 +28,11 @@ _ROLES = {
     "user": visual_pb2.ROLE_USER,
     "assistant": visual_pb2.ROLE_ASSISTANT,
     "tool": visual_pb2.ROLE_TOOL,
+}
+_LAYOUTS: dict[Layout | None, visual_pb2.Layout.ValueType] = {
+    None: visual_pb2.LAYOUT_UNSPECIFIED,
+    "lines": visual_pb2.LAYOUT_LINES,
+    "as_given": visual_pb2.LAYOUT_AS_GIVEN,
 }
 _DEFAULT_TEMPERATURE = 1.0
 """OpenAI's; ours is 0."""
@@ -48,7 +54,7 @@ def chat_requests(body: ChatBody) -> list[chat_pb2.ChatRequest]:
     first = chat_pb2.ChatRequest(
         messages=[_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)],
         sampling=_sampling(body),
-        visual=_visual(body.max_tile_count, body.position_increment),
+        visual=_visual(body.max_tile_count, body.position_increment, body.layout),
         tools=tool_options(body),
     )
     requests = [first]
@@ -109,7 +115,7 @@ def _image(image: ImageUrl, path: str) -> chat_pb2.Image:
     tiles = image.max_tile_count
     if tiles is None and image.detail == "low":
         tiles = 1
-    visual = _visual(tiles, image.position_increment)
+    visual = _visual(tiles, image.position_increment, image.layout)
     if (data := _inline(image.url, ImageUnreadable, path)) is not None:
         return chat_pb2.Image(data=data, visual=visual)
     return chat_pb2.Image(uri=image.url.strip(WHITE_SPACE), visual=visual)
@@ -117,7 +123,7 @@ def _image(image: ImageUrl, path: str) -> chat_pb2.Image:
 
 def _video(part: VideoPart, path: str) -> chat_pb2.Video:
     clip = part.video_url
-    visual = _visual(clip.max_tile_count, clip.position_increment)
+    visual = _visual(clip.max_tile_count, clip.position_increment, clip.layout)
     frames = visual_pb2.VideoOptions(
         frame_count=clip.frame_count, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds
     )
@@ -136,8 +142,8 @@ def _inline(url: str, error: type[InvalidRequest], path: str) -> bytes | None:
         raise error(str(wrong), field=path) from None
 
 
-def _visual(max_tile_count: int | None, increment: Increment | None) -> visual_pb2.VisualOptions:
-    options = visual_pb2.VisualOptions(max_tile_count=max_tile_count)
+def _visual(max_tile_count: int | None, increment: Increment | None, layout: Layout | None) -> visual_pb2.VisualOptions:
+    options = visual_pb2.VisualOptions(max_tile_count=max_tile_count, layout=_LAYOUTS[layout])
     if increment == "auto":
         options.auto_increment.SetInParent()
     elif increment is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from gateway.media.files import Medium
+from gateway.media.files import Medium, medium_count
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import visual_pb2
 from shared.content import content_key
@@ -27,6 +27,8 @@ def _opening(request: chat_pb2.ChatRequest, media: Sequence[Medium]) -> Iterator
     for message in request.messages:
         yield "role", str(message.role)
         for part in message.parts:
-            yield ("text", part.text) if part.HasField("text") else ("media", next(rest).id)
+            if part.HasField("text"):
+                yield "text", part.text
+            yield from (("media", next(rest).id) for _ in range(medium_count(part)))
         if message.role == visual_pb2.ROLE_USER:
             return

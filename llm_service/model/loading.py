@@ -14,6 +14,7 @@ from llm_service.model.hardware import Hardware
 from llm_service.model.language import LanguageModel
 from llm_service.model.ranks.ranks import Cut, Ranks
 from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.language import refuse_quantised
 from shared.checkpoint.weights import LANGUAGE_PREFIXES, Checkpoint
 
 Progress = Callable[[int, int], None]
@@ -33,7 +34,7 @@ def load_language_model(
 
     Raises RanksUnsupported and DecoderUnsupported as Ranks and LanguageModel do.
     """
-    ranks = ranks or Ranks()
+    ranks, checkpoint = ranks or Ranks(), checkpoint.with_head(is_tied=config.is_tied)
     decoder = empty_decoder(checkpoint, config, hardware.dtype, ranks)
     cut = Cut(decoder.tp_plan, ranks)
     sizes = {name: checkpoint.byte_count(name) for name in checkpoint.names(_PREFIX)}
@@ -56,6 +57,7 @@ def load_language_model(
 
 def empty_decoder(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtype, ranks: Ranks) -> PreTrainedModel:
     """The decoder without memory behind its weights. Raises what can be known before weights are read."""
+    refuse_quantised(config.language)
     fields = dict(config.language)
     transformers_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
     with torch.device("meta"):
@@ -64,5 +66,5 @@ def empty_decoder(checkpoint: Checkpoint, config: ModelConfig, dtype: torch.dtyp
         )
     ranks.require_divides(decoder.config)
     shapes = {_PREFIX + name: tuple(parameter.shape) for name, parameter in decoder.named_parameters()}
-    checkpoint.require(shapes, _PREFIX)
+    checkpoint.with_head(is_tied=config.is_tied).require(shapes, _PREFIX)
     return decoder

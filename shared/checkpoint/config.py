@@ -4,20 +4,18 @@ Reads both layouts: the original one (`llm_config`, written by OpenGVLab) and tr
 repositories). Knows the two sets of key names, and nothing of tensors.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from shared.checkpoint.files import read_json, refuse_adapter
+from shared.checkpoint.language import ConfigUnsupported, is_tied, language_config, position_increment
+
 DEFAULT_SYSTEM_MESSAGE = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 )
 """System message of the template internvl2_5, where config.json gives none."""
-
-
-class ConfigUnsupported(ValueError):
-    """A checkpoint that is not an InternVL3 model as this package serves it."""
 
 
 @dataclass(frozen=True)
@@ -80,49 +78,70 @@ class ModelConfig:
     max_tile_count: int
     use_thumbnail: bool
     system_message: str
+    layout: Literal["original", "hf"] = "original"
+    is_tied: bool = False
+    """Whether the embedding is the head, where there is no other."""
+    position_increment: float = 1.0
+    """V2PE increment that the model was tuned for: of images whose request, and whose operator, name none."""
+    tiling_source: str = "config.json"
+    """The file that says how images are cut."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_tile_count <= self.max_tile_count:
+            raise ConfigUnsupported(
+                f"{self.tiling_source} has tile counts {self.min_tile_count} to {self.max_tile_count}: they must be 1 "
+                "or more, the smaller one first"
+            )
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Raises ConfigUnsupported with the reason."""
+        """Raises ConfigUnsupported and CheckpointInvalid with the file, the key and the reason."""
+        refuse_adapter(folder)
         path = folder / "config.json"
         if not path.is_file():
             raise ConfigUnsupported(f"{folder} holds no config.json")
-        config = json.loads(path.read_text("utf-8"))
+        config = read_json(path)
+        if not config.keys() & {"llm_config", "text_config"}:
+            raise ConfigUnsupported(f"{path} has neither llm_config nor text_config: not an InternVL checkpoint")
+        _require(config, "model_type", ("internvl_chat", "internvl"), default="internvl_chat")
         if "llm_config" in config:
             return cls._from_original(config)
-        if "text_config" in config:
-            processor_path = folder / "preprocessor_config.json"
-            processor = json.loads(processor_path.read_text("utf-8")) if processor_path.is_file() else {}
-            return cls._from_transformers(config, processor)
-        raise ConfigUnsupported(f"{path} has neither llm_config nor text_config: not an InternVL checkpoint")
+        return cls._from_transformers(config, *_processor(folder))
 
     @classmethod
     def _from_original(cls, config: Mapping[str, Any]) -> Self:
-        _require(config, "select_layer", -1, default=-1)
-        _require(config, "ps_version", "v2", default="v1")
-        _require(config, "template", "internvl2_5", default="internvl2_5")
-        vision = VisionConfig.from_original({**config["vision_config"], **_forced_size(config)})
+        _require(config, "select_layer", (-1,), default=-1)
+        _require(config, "ps_version", ("v2",), default="v1")
+        _require(config, "template", ("internvl2_5",), default="internvl2_5")
+        _require(config, "pad2square", (False,), default=False)
+        vision = VisionConfig.from_original({**_part(config, "vision_config"), **_forced_size(config)})
         return cls(
             vision=vision,
-            language=_untied(config["llm_config"]),
+            language=language_config(config, "llm_config"),
             downsample_ratio=config.get("downsample_ratio", 0.5),
             min_tile_count=config.get("min_dynamic_patch", 1),
             max_tile_count=config.get("max_dynamic_patch", 6) if config.get("dynamic_image_size", True) else 1,
             use_thumbnail=config.get("use_thumbnail", False),
             system_message=_or_default(config.get("system_message")),
+            is_tied=is_tied(config, "llm_config", default=False),
+            position_increment=position_increment(config),
         )
 
     @classmethod
-    def _from_transformers(cls, config: Mapping[str, Any], processor: Mapping[str, Any]) -> Self:
-        _require(config, "vision_feature_layer", -1, default=-1)
+    def _from_transformers(cls, config: Mapping[str, Any], processor: Mapping[str, Any], source: str) -> Self:
+        _require(config, "vision_feature_layer", (-1,), default=-1)
         return cls(
-            vision=VisionConfig.from_transformers(config["vision_config"]),
-            language=_untied(config["text_config"]),
+            vision=VisionConfig.from_transformers(_part(config, "vision_config")),
+            language=language_config(config, "text_config"),
             downsample_ratio=config.get("downsample_ratio", 0.5),
             min_tile_count=processor.get("min_patches", 1),
             max_tile_count=processor.get("max_patches", 12),
             use_thumbnail=True,
             system_message=DEFAULT_SYSTEM_MESSAGE,
+            layout="hf",
+            is_tied=is_tied(config, "text_config", default=True),
+            position_increment=position_increment(config),
+            tiling_source=source,
         )
 
     @property
@@ -146,19 +165,33 @@ class ModelConfig:
         return int(self.language["max_position_embeddings"])
 
 
-def _require(config: Mapping[str, Any], key: str, wanted: object, *, default: object) -> None:
-    if config.get(key, default) != wanted:
-        raise ConfigUnsupported(f"config.json has {key} = {config.get(key, default)!r}; only {wanted!r} is served")
+def _require(config: Mapping[str, Any], key: str, served: tuple[object, ...], *, default: object) -> None:
+    if config.get(key, default) not in served:
+        raise ConfigUnsupported(
+            f"config.json has {key} = {config.get(key, default)!r}; only {' and '.join(map(repr, served))} is served"
+        )
+
+
+def _part(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = config.get(key)
+    if not isinstance(part, Mapping):
+        raise ConfigUnsupported(f"config.json has no {key}: not the whole configuration of an InternVL checkpoint")
+    return part
+
+
+def _processor(folder: Path) -> tuple[Mapping[str, Any], str]:
+    """Options of the image processor, and the file they are from; transformers 5 keeps them with the processor's."""
+    whole, alone = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if whole.is_file() and isinstance(options := read_json(whole).get("image_processor"), dict):
+        return options, whole.name
+    if alone.is_file():
+        return read_json(alone), alone.name
+    return {}, "transformers' defaults"
 
 
 def _forced_size(config: Mapping[str, Any]) -> dict[str, int]:
     forced = config.get("force_image_size")
     return {"image_size": forced} if forced else {}
-
-
-def _untied(language: Mapping[str, Any]) -> dict[str, Any]:
-    """InternVL3 stores lm_head for every size, also where the base model ties it."""
-    return {**language, "tie_word_embeddings": False}
 
 
 def _or_default(system_message: str | None) -> str:

@@ -8,11 +8,11 @@ Either `tokenizer.json`, or the files that the released InternVL3 repositories c
     tokenizer_config.json    which of those are special (`added_tokens_decoder`)
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from shared.checkpoint.files import read_json, refuse_pointer
 
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -25,7 +25,7 @@ class TokenizerUnsupported(ValueError):
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in `folder`. Raises TokenizerUnsupported that names the file at fault."""
+    """The tokenizer in `folder`. Raises TokenizerUnsupported or CheckpointInvalid that name the file."""
     if (folder / "tokenizer.json").is_file():
         tokenizer = _read_whole(folder / "tokenizer.json")
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -40,6 +40,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _read_whole(path: Path) -> Tokenizer:
+    refuse_pointer(path)
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises Exception itself
@@ -47,7 +48,8 @@ def _read_whole(path: Path) -> Tokenizer:
 
 
 def _read_byte_level(folder: Path) -> Tokenizer:
-    vocabulary = _read_json(folder / "vocab.json")
+    vocabulary = read_json(folder / "vocab.json")
+    refuse_pointer(folder / "merges.txt")
     lines = (folder / "merges.txt").read_text("utf-8").split("\n")
     merges = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
     try:
@@ -71,19 +73,12 @@ def _read_byte_level(folder: Path) -> Tokenizer:
 
 def _added(folder: Path) -> list[tuple[AddedToken, int]]:
     """Added tokens and their ids, in the order of ids."""
-    config = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     described = {int(token_id): each for token_id, each in config.get("added_tokens_decoder", {}).items()}
     if (folder / "added_tokens.json").is_file():
-        for content, token_id in _read_json(folder / "added_tokens.json").items():
+        for content, token_id in read_json(folder / "added_tokens.json").items():
             described.setdefault(token_id, {"content": content, "special": True})
     return [
         (AddedToken(each["content"], special=bool(each.get("special")), normalized=False), token_id)
         for token_id, each in sorted(described.items())
     ]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise TokenizerUnsupported(f"{path} is not readable JSON") from error

@@ -14,15 +14,19 @@ The original layout keeps q, k and v of the vision tower in one tensor; here the
 
 import hashlib
 import json
+import math
 import mmap
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from safetensors import safe_open
+
+from shared.checkpoint.files import CheckpointInvalid, refuse_pointer, weight_files
 
 VISION_PREFIXES = ("vision_tower.", "multi_modal_projector.")
 LANGUAGE_PREFIXES = ("language_model.",)
@@ -50,14 +54,15 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 _FUSED_QKV = re.compile(r"^(vision_tower\.encoder\.layer\.\d+\.attention)\.qkv\.(weight|bias)$")
 _THIRDS = ("q_proj", "k_proj", "v_proj")
+_BUFFERS = re.compile(r"\.(rotary_emb\.inv_freq|position_ids)$")
+"""What older versions of transformers saved along with the weights: it follows from config.json."""
+_UNMERGED = re.compile(r"\.(base_layer|lora_[AB]|lora_embedding_[AB])\.")
+_DTYPES = frozenset(("F64", "F32", "F16", "BF16"))
+_HEAD, _EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
 
 
 Cut = Callable[[str, tuple[int, ...]], tuple[slice, ...]]
 """(canonical name, shape) -> the part that is wanted."""
-
-
-class CheckpointInvalid(ValueError):
-    """A folder whose weights are missing, cut off or contradict their index."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,32 @@ class Checkpoint:
         self._files = files
         self._tensors = dict(sorted(entry for name, stored in files.items() for entry in _canonical(name, stored)))
 
+    def with_head(self, *, is_tied: bool) -> "Checkpoint":
+        """The same, with the embedding as the head where the model ties them and the folder stores it once."""
+        if is_tied and _HEAD not in self._tensors and _EMBEDDING in self._tensors:
+            tied = Checkpoint(self.folder, self._files)
+            tied._tensors[_HEAD] = self._tensors[_EMBEDDING]
+            return tied
+        return self
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the decoder has a head of its own."""
+        return _HEAD in self._tensors
+
+    @property
+    def file_count(self) -> int:
+        return len({stored.path for stored in self._files.values()})
+
+    def dtypes(self, *prefixes: str) -> list[str]:
+        """Names of safetensors' dtypes under the prefixes, such as BF16, the commonest first."""
+        counts = Counter(self._files[self._tensors[name].stored_name].dtype for name in self.names(*prefixes))
+        return [dtype for dtype, _ in counts.most_common()]
+
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
         """Reads the headers. Raises CheckpointInvalid with the file and the reason."""
-        paths = _weight_files(folder)
+        paths = weight_files(folder)
         files: dict[str, _FileTensor] = {}
         for path in paths:
             files.update(_read_header(path))
@@ -109,11 +136,18 @@ class Checkpoint:
         missing, surplus = sorted(shapes.keys() - found.keys()), sorted(found.keys() - shapes.keys())
         if missing or surplus:
             raise CheckpointInvalid(
-                f"{self.folder}: {len(missing)} tensors missing {missing[:3]}, {len(surplus)} unknown {surplus[:3]}"
+                f"{self.folder}: {len(missing)} tensors missing {missing[:3]}, {len(surplus)} unknown {surplus[:3]}: "
+                "these are not the weights of its config.json"
             )
         for name, shape in shapes.items():
             if found[name] != shape:
                 raise CheckpointInvalid(f"{self.folder}: {name} is {found[name]}, config.json says {shape}")
+            dtype = self._files[self._tensors[name].stored_name].dtype
+            if dtype not in _DTYPES:
+                raise CheckpointInvalid(
+                    f"{self.folder}: {name} is stored as {dtype}, quantised: take the checkpoint in bfloat16, with "
+                    "weights=int8 for the LLM service if it is to be small"
+                )
 
     def tensors(self, *prefixes: str, cut: Cut | None = None) -> Iterator[tuple[str, Any]]:
         """(canonical name, torch tensor on the CPU) under the prefixes, each file opened once at a time.
@@ -138,6 +172,10 @@ class Checkpoint:
         """Bytes on disk of what `tensors` yields."""
         names = {self._tensors[name].stored_name for name in self.names(*prefixes)}
         return sum(self._files[name].end - self._files[name].begin for name in names)
+
+    def parameter_count(self, *prefixes: str) -> int:
+        """Numbers of the tensors under the prefixes."""
+        return sum(math.prod(self._shape(name)) for name in self.names(*prefixes))
 
     def _shape(self, name: str) -> tuple[int, ...]:
         stored = self._tensors[name]
@@ -169,22 +207,9 @@ class Checkpoint:
         return hashlib.sha256(self.table_digest() + self.content_digest("multi_modal_projector.")).hexdigest()
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise CheckpointInvalid(f"{folder} lacks {', '.join(missing)}, which its index names")
-        return [folder / name for name in names]
-    single = folder / "model.safetensors"
-    if not single.is_file():
-        raise CheckpointInvalid(f"{folder} holds neither model.safetensors nor model.safetensors.index.json")
-    return [single]
-
-
 def _read_header(path: Path) -> Iterator[tuple[str, _FileTensor]]:
     """The format: 8 bytes little-endian header length, JSON, then the tensors' bytes."""
+    refuse_pointer(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
@@ -202,6 +227,13 @@ def _read_header(path: Path) -> Iterator[tuple[str, _FileTensor]]:
 
 
 def _canonical(name: str, stored: _FileTensor) -> Iterator[tuple[str, StoredTensor]]:
+    if _BUFFERS.search(name):
+        return
+    if _UNMERGED.search(name):
+        raise CheckpointInvalid(
+            f"{stored.path}: {name} belongs to a LoRA that is not merged: merge it first (peft's merge_and_unload, or "
+            "tools/merge_lora.py of OpenGVLab's repository)"
+        )
     renamed = name
     for pattern, replacement in _RENAMES:
         renamed = pattern.sub(replacement, renamed)
@@ -215,10 +247,10 @@ def _canonical(name: str, stored: _FileTensor) -> Iterator[tuple[str, StoredTens
         yield f"{fused[1]}.{projection}.{fused[2]}", StoredTensor(stored.path, name, rows)
 
 
-def resolve_folder(model: str, revision: str) -> Path:
+def resolve_folder(model: str, revision: str, *, with_weights: bool = True) -> Path:
     """The folder of a checkpoint: `model` itself where it is one, else the hub repository of that name, downloaded.
 
-    Raises CheckpointInvalid when it is neither.
+    `with_weights`: whether files of weights are downloaded, too. Raises CheckpointInvalid when it is neither.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -228,7 +260,7 @@ def resolve_folder(model: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download  # optional until a hub name is given
 
     try:
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+        wanted = ["*.json", "*.txt", "*.model", *(["*.safetensors"] if with_weights else [])]
         return Path(snapshot_download(model, revision=revision or None, allow_patterns=wanted))
     except Exception as error:
         raise CheckpointInvalid(f"{model} is not a folder here and could not be downloaded: {error}") from error

@@ -10,6 +10,7 @@ from gateway.replicas.route import MAX_ATTEMPTS
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from internvl.client import (
     ChatClient,
+    CombinedImage,
     Delta,
     Event,
     Finished,
@@ -99,6 +100,30 @@ async def test_the_conversation_reaches_the_model_whole(client: ChatClient, llm:
     assert vision.encodes[0].max_tile_count == 3
     assert vision.clips[0].frames.frame_count == 2
     assert not vision.clips[0].HasField("max_tile_count")
+
+
+async def test_a_combined_image_reaches_the_model_as_one(client: ChatClient, llm: FakeLlm, vision: FakeVision) -> None:
+    both = CombinedImage(
+        (Image(PICTURE, visual=Visual(max_tile_count=3)), Image(OTHER)),
+        visual=Visual(max_tile_count=9, position_increment=0.25, layout="as_given"),
+    )
+    started, *_ = await events_of(client, user(PICTURE, "Combined: <image>, alone: <image>", both))
+    assert isinstance(started, Started)
+    assert len(started.media) == 3
+    counts = {(each.data, each.max_tile_count if each.HasField("max_tile_count") else None) for each in vision.encodes}
+    assert counts == {(PICTURE, None), (PICTURE, 3), (OTHER, 9)}
+    text, first, between, combined = llm.requests[0].messages[0].parts
+    assert (text.text, between.text) == ("Combined: ", ", alone: ")
+    assert first.HasField("image")
+    assert len(combined.combined.embeddings) == 2
+    assert combined.combined.visual.position_increment == 0.25
+    assert combined.combined.visual.layout == visual_pb2.LAYOUT_AS_GIVEN
+
+
+async def test_the_layout_of_the_request_reaches_the_model(client: ChatClient, llm: FakeLlm) -> None:
+    async for _ in client.chat([user("Look at ", PICTURE)], visual=Visual(layout="as_given")):
+        pass
+    assert llm.requests[0].visual.layout == visual_pb2.LAYOUT_AS_GIVEN
 
 
 async def test_a_lost_embedding_is_made_again_once(client: ChatClient, vision: FakeVision, llm: FakeLlm) -> None:

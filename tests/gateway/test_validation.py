@@ -25,6 +25,10 @@ def picture(options: str) -> str:
     return f"messages {{ role: ROLE_USER parts {{ text: 'a' }} parts {{ image {{ data: 'x' {options} }} }} }}"
 
 
+def combined(content: str) -> str:
+    return f"messages {{ role: ROLE_USER parts {{ combined {{ {content} }} }} }}"
+
+
 def clip(options: str) -> str:
     return f"messages {{ role: ROLE_USER parts {{ video {{ data: 'x' frames {{ {options} }} }} }} }}"
 
@@ -85,6 +89,23 @@ def clip(options: str) -> str:
         ),
         (picture("visual { max_tile_count: 0 }"), BadOption, "messages[0].parts[1].image.visual.max_tile_count"),
         (USER + "visual { position_increment: 2 }", BadOption, "visual.position_increment"),
+        (USER + "visual { layout: 7 }", BadOption, "visual.layout"),
+        (combined(""), BadMessages, "messages[0].parts[0].combined.images"),
+        (
+            combined("images { data: 'x' } visual { position_increment: 3 }"),
+            BadOption,
+            "messages[0].parts[0].combined.visual.position_increment",
+        ),
+        (
+            combined("images { data: 'x' } images { visual { layout: LAYOUT_LINES } }"),
+            BadOption,
+            "messages[0].parts[0].combined.images[1].visual",
+        ),
+        (
+            combined("images { visual { auto_increment { } } }"),
+            BadOption,
+            "messages[0].parts[0].combined.images[0].visual",
+        ),
         (USER + "visual { max_tile_count: -1 }", BadOption, "visual.max_tile_count"),
         (clip("frame_count: 0"), BadOption, "messages[0].parts[0].video.frames.frame_count"),
         (clip("start_seconds: -1"), BadOption, "messages[0].parts[0].video.frames.start_seconds"),
@@ -119,6 +140,7 @@ def test_refused_with_the_field_at_fault(text: str, error: type[InvalidRequest],
         USER + "messages { role: ROLE_ASSISTANT }" + USER,
         USER + USER,
         picture("visual { auto_increment { } max_tile_count: 12 }"),
+        combined("images { data: 'x' visual { max_tile_count: 2 } } visual { layout: LAYOUT_AS_GIVEN }"),
         clip("frame_count: 8 start_seconds: 0 end_seconds: 1.5"),
         USER + "sampling { temperature: 0 top_p: 1 top_k: 0 min_p: 0 top_logprob_count: 0 seed: 0 stop: 'end' }",
     ],

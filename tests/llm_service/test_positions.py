@@ -90,3 +90,14 @@ def test_the_nine_increments(exponent: int) -> None:
 def test_no_other_increment(increment: float) -> None:
     with pytest.raises(ValueError, match="position increment must be one of"):
         increment_ticks(increment)
+
+
+@pytest.mark.parametrize("increment", INCREMENTS)
+@pytest.mark.parametrize("counts", [(1, 1), (3, 5), (256, 512), (7, 2, 4)])
+def test_spans_that_touch_are_one_image(counts: tuple[int, ...], increment: int) -> None:
+    starts = [3 + sum(counts[:index]) for index in range(len(counts))]
+    touching = [VisualSpan(start, count, increment) for start, count in zip(starts, counts, strict=True)]
+    whole = [VisualSpan(3, sum(counts), increment)]
+    for rest in (0, 4):
+        length = 3 + sum(counts) + rest
+        assert prompt_positions(length, touching).equal(prompt_positions(length, whole))

@@ -3,13 +3,14 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_service.conversation import Message, Role, Visual
+from llm_service.conversation import Combined, Message, Role, Visual
 from llm_service.prompt import (
     GROUNDING_TAGS,
     Control,
@@ -47,15 +48,23 @@ def clip(*tile_counts: int) -> Visual:
 
 def text_of(segments: Iterator[Segment] | tuple[str | Frame, ...]) -> str:
     """Segments as the reference's prompt string."""
-    written = {Frame: lambda frame: "<img>" + "<IMG_CONTEXT>" * frame.token_count + "</img>"}
-    return "".join(
-        segment
-        if isinstance(segment, str)
-        else segment.value
-        if isinstance(segment, Control)
-        else written[Frame](segment)
-        for segment in segments
-    )
+
+    def written(segment: Segment) -> str:
+        match segment:
+            case str():
+                return segment
+            case Control():
+                return segment.value
+            case Frame():
+                tokens = "<IMG_CONTEXT>" * segment.token_count
+                return "<img>" * segment.opens + tokens + "</img>" * segment.closes
+
+    return "".join(map(written, segments))
+
+
+def as_given(*parts: str | Visual) -> tuple[str | Visual, ...]:
+    """The same, with nothing added around images."""
+    return tuple(replace(part, is_as_given=True) if isinstance(part, Visual) else part for part in parts)
 
 
 def conversation(case: Any) -> list[Message]:
@@ -82,6 +91,59 @@ def test_equals_the_reference(case: Any) -> None:
     text = text_of(render(conversation(case), DEFAULT_SYSTEM_MESSAGE))
     assert len(text) == case["prompt_chars"]
     assert hashlib.sha256(text.encode()).hexdigest() == case["prompt_sha256"]
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in TEMPLATE["chat"] if case["name"] not in INJECTED], ids=lambda case: case["name"]
+)
+def test_as_given_equals_the_reference(case: Any) -> None:
+    messages = [Message(message.role, as_given(*message.parts)) for message in conversation(case)]  # type: ignore[arg-type]
+    text = text_of(render(messages, DEFAULT_SYSTEM_MESSAGE))
+    assert hashlib.sha256(text.encode()).hexdigest() == case["prompt_sha256"]
+
+
+def user_text(messages: list[Message]) -> str:
+    """What the template's last turn of the user holds, images as `<image>`."""
+    text = re.sub("<img>(<IMG_CONTEXT>)+</img>", "<image>", text_of(render(messages, "s")))
+    return text.split("<|im_start|>user\n")[-1].split("<|im_end|>")[0]
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        (("What is in this picture? ", picture(2)), "What is in this picture? <image>"),
+        ((picture(1), picture(1), "\nvs ", picture(1), "?"), "<image><image>\nvs <image>?"),
+        ((picture(1), picture(1)), "<image><image>"),
+        ((picture(1), "What?"), "<image>What?"),
+        (("Before ", clip(1, 1), "after"), "Before Frame1: <image>\nFrame2: <image>after"),
+    ],
+    ids=["ends a line", "touch", "alone", "no break", "clip"],
+)
+def test_as_given_adds_nothing(parts: tuple[str | Visual, ...], wanted: str) -> None:
+    assert user_text([Message(Role.USER, as_given(*parts))]) == wanted
+
+
+def test_an_image_as_given_is_counted_by_the_labels_of_others() -> None:
+    (given,) = as_given(picture(1))
+    first = Message(Role.USER, (given, "\n"))
+    assert user_text([first, Message(Role.USER, (picture(1), picture(1)))]) == "Image-2: <image>\nImage-3: <image>"
+
+
+def test_a_combined_image_is_one_block_with_the_tiles_of_all() -> None:
+    builder = PromptBuilder(tokenizer().backend_tokenizer, "system")
+    first, second = picture(7), picture(5, key="j")
+    combined = builder.build([Message(Role.USER, (Combined((first, second)), "Describe."))])
+    one = builder.build([Message(Role.USER, (picture(12), "Describe."))])
+    assert combined.token_ids == one.token_ids
+    assert [(placed.start - one.frames[0].start, placed.frame.visual) for placed in combined.frames] == [
+        (0, first),
+        (7 * TOKENS_PER_TILE, second),
+    ]
+
+
+def test_combined_images_are_labelled_as_one() -> None:
+    pair = Combined((picture(1), picture(2)))
+    assert user_text([Message(Role.USER, (pair, pair, "Compare."))]) == ("Image-1: <image>\nImage-2: <image>\nCompare.")
 
 
 def test_batch_chat_equals_the_reference() -> None:

@@ -7,7 +7,7 @@ import pytest
 from internvl.common.v1 import sampling_pb2, tools_pb2, visual_pb2
 from internvl.errors import BadMessages, BadOption, InvalidRequest
 from internvl.llm.v1 import llm_pb2
-from llm_service.conversation import Auto, Role, Visual
+from llm_service.conversation import Auto, Combined, Role, Visual
 from llm_service.validation import generation_request
 
 KEY = "a" * 64
@@ -106,3 +106,57 @@ def test_unset_is_the_default_and_zero_is_zero() -> None:
     zero = sampling_pb2.SamplingOptions(top_logprob_count=0, seed=0)
     parsed = generation_request(llm_pb2.GenerateRequest(messages=[text(USER)], sampling=zero), default_increment=256)
     assert (parsed.sampling.seed, parsed.sampling.top_logprob_count) == (0, 0)
+
+
+def visual_of(request: llm_pb2.GenerateRequest) -> Visual | Combined:
+    (part,) = generation_request(request, default_increment=256).messages[0].parts
+    assert not isinstance(part, str)
+    return part
+
+
+@pytest.mark.parametrize(
+    ("request_", "own", "wanted"),
+    [
+        (visual_pb2.LAYOUT_UNSPECIFIED, visual_pb2.LAYOUT_UNSPECIFIED, False),
+        (visual_pb2.LAYOUT_AS_GIVEN, visual_pb2.LAYOUT_UNSPECIFIED, True),
+        (visual_pb2.LAYOUT_AS_GIVEN, visual_pb2.LAYOUT_LINES, False),
+        (visual_pb2.LAYOUT_UNSPECIFIED, visual_pb2.LAYOUT_AS_GIVEN, True),
+    ],
+)
+def test_the_layout_is_the_images_own_else_the_requests(
+    request_: visual_pb2.Layout.ValueType, own: visual_pb2.Layout.ValueType, *, wanted: bool
+) -> None:
+    message = image()
+    message.parts[0].image.visual.layout = own
+    request = llm_pb2.GenerateRequest(messages=[message], visual=visual_pb2.VisualOptions(layout=request_))
+    assert visual_of(request).is_as_given is wanted
+
+
+def combined(*tile_counts: int, **options: Any) -> llm_pb2.GenerateRequest:
+    embeddings = [visual_pb2.EmbeddingReference(key=KEY, tile_count=count, tokens_per_tile=4) for count in tile_counts]
+    part = llm_pb2.CombinedPart(embeddings=embeddings, visual=visual_pb2.VisualOptions(**options))
+    return llm_pb2.GenerateRequest(messages=[llm_pb2.Message(role=USER, parts=[llm_pb2.Part(combined=part)])])
+
+
+def test_a_combined_image_has_one_increment_and_one_layout() -> None:
+    found = visual_of(combined(2, 3, position_increment=0.25, layout=visual_pb2.LAYOUT_AS_GIVEN))
+    assert isinstance(found, Combined)
+    assert [(each.tile_count, each.increment, each.is_as_given) for each in found.visuals] == [
+        (2, 64, True),
+        (3, 64, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (combined(), "messages[0].parts[0].combined.embeddings"),
+        (combined(1, 0), "messages[0].parts[0].combined.embeddings[1].embedding"),
+        (combined(1, position_increment=0.3), "messages[0].parts[0].combined.visual.position_increment"),
+        (combined(1, layout=9), "messages[0].parts[0].combined.visual.layout"),
+    ],
+)
+def test_combined_images_that_are_refused(request_: llm_pb2.GenerateRequest, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        generation_request(request_, default_increment=256)
+    assert caught.value.field == field

@@ -106,3 +106,17 @@ def test_pictures_that_can_never_fit_are_refused_before_they_are_laid_out(
         return
     with pytest.raises(PromptTooLong, match="the window has 1000"):
         WINDOW.refuse_visuals(visuals)
+
+
+@pytest.mark.parametrize(("counts", "wanted"), [((1, 1), 1), ((3, 1), 2), ((3, 3), 3)])
+def test_a_combined_image_is_rounded_up_once(counts: tuple[int, int], wanted: int) -> None:
+    """In units of half a position, a token a tile."""
+    first, second = (
+        Visual(key * 64, 1, (count,), is_clip=False, increment=128) for key, count in zip("ab", counts, strict=True)
+    )
+    frames = (Frame(first, 0, counts[0], closes=False), Frame(second, 0, counts[1], opens=False))
+    prompt = Prompt([0] * (10 + sum(counts)), (PlacedFrame(frames[0], 5), PlacedFrame(frames[1], 5 + counts[0])))
+    window = Window(trained=10 + wanted + 1, default_max_tokens=1)
+    assert window.fit(prompt, [first, second], 1).max_tokens == 1
+    with pytest.raises(PromptTooLong, match=f"takes {10 + wanted} positions"):
+        window.fit(prompt, [first, second], 2)

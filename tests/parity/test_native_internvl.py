@@ -4,14 +4,16 @@ From picture files to greedy tokens, in float32: tiles, visual features, prompt,
 model gets pixels and float positions, always with a mask: without one it takes fractions for packed sequences.
 """
 
+import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
 from llm_service.conversation import Increment, Message, Role, Visual
@@ -108,6 +110,13 @@ CHECKPOINTS: list[tuple[Style, Layout, int]] = [
 async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
     style, layout, shards = request.param
     native = write_random_checkpoint(tmp_path, style=style, layout=layout, shards=shards)
+    async with running(tmp_path, native) as stack:
+        yield stack
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, native: InternVLForConditionalGeneration) -> AsyncIterator[Stack]:
+    """Both halves of the checkpoint in the folder, and transformers' model of it."""
     checkpoint, config = Checkpoint.from_folder(tmp_path), ModelConfig.from_folder(tmp_path)
 
     def quiet(loaded: int, total: int) -> None:
@@ -156,3 +165,17 @@ async def test_two_pictures_of_two_increments(stack: Stack) -> None:
 async def test_text_alone(stack: Stack) -> None:
     messages = [Message(Role.SYSTEM, ("Be brief.",)), Message(Role.USER, ("hello",))]
     assert await stack.tokens(messages) == stack.native_tokens(messages, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layout", ["original", "hf"])
+async def test_a_checkpoint_that_stores_its_head_once(tmp_path: Path, layout: Layout) -> None:
+    """As transformers writes small InternVL3.5 and any InternVLConfig that does not say otherwise: without lm_head."""
+    native = write_random_checkpoint(tmp_path, layout=layout)
+    native.lm_head.weight = native.get_input_embeddings().weight
+    path = tmp_path / "model.safetensors"
+    save_file({name: each for name, each in load_file(path).items() if not name.endswith("lm_head.weight")}, path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    async with running(tmp_path, native) as stack:
+        messages = [Message(Role.USER, ("hello",))]
+        assert await stack.tokens(messages) == stack.native_tokens(messages, None)  # type: ignore[arg-type]

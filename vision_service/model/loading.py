@@ -16,10 +16,7 @@ def load_visual_encoder(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype, progress: Progress
 ) -> VisualEncoder:
     """Raises CheckpointInvalid unless the checkpoint has exactly the encoder's tensors, in its shapes."""
-    with torch.device("meta"):
-        encoder = VisualEncoder(config)
-    shapes = {name: tuple(parameter.shape) for name, parameter in encoder.named_parameters()}
-    checkpoint.require(shapes, *VISION_PREFIXES)
+    encoder = empty_encoder(checkpoint, config)
     loaded, total = 0, checkpoint.byte_count(*VISION_PREFIXES)
     for name, tensor in checkpoint.tensors(*VISION_PREFIXES):
         path, _, leaf = name.rpartition(".")
@@ -28,3 +25,12 @@ def load_visual_encoder(
         loaded += tensor.nbytes
         progress(loaded, total)
     return encoder.eval()
+
+
+def empty_encoder(checkpoint: Checkpoint, config: ModelConfig) -> VisualEncoder:
+    """The encoder without memory behind its weights. Raises CheckpointInvalid as far as that can be known so."""
+    with torch.device("meta"):
+        encoder = VisualEncoder(config)
+    shapes = {name: tuple(parameter.shape) for name, parameter in encoder.named_parameters()}
+    checkpoint.require(shapes, *VISION_PREFIXES)
+    return encoder

@@ -45,6 +45,8 @@ Integer = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[Integer, Field(ge=0, le=_INT32)]
 Increment = float | Literal["auto"]
 """Position increment of a visual token (V2PE)."""
+Layout = Literal["lines", "as_given"]
+"""Line breaks and labels around an image or video."""
 Unsupported = Annotated[Any, asks_nothing(None, [], {})]
 Off = Annotated[Any, asks_nothing(None, False)]
 On = Annotated[Any, asks_nothing(None, True)]
@@ -60,6 +62,7 @@ class ImageUrl(Fields):
     """low: one tile."""
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
 
 
 class VideoUrl(Fields):
@@ -71,6 +74,7 @@ class VideoUrl(Fields):
     end_seconds: float | None = None
     max_tile_count: Count | None = None
     position_increment: Increment | None = None
+    layout: Layout | None = None
 
 
 class _ContentPart(Fields):

@@ -25,6 +25,7 @@ from vllm.sequence import IntermediateTensors
 from llm_service.engine.vllm.positions import position_rows, split_rows
 from llm_service.model.rotary import Rotary, Rotation
 from llm_service.positions import VisualSpan
+from shared.checkpoint.config import ModelConfig
 from shared.checkpoint.weights import LANGUAGE_PREFIXES, Checkpoint
 
 
@@ -150,6 +151,7 @@ class InternvlDecoder(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Reads the language tensors and no others. vLLM's own iterator, which would read all, is not touched."""
         prefix = LANGUAGE_PREFIXES[0]
-        tensors = Checkpoint.from_folder(self._folder).tensors(prefix)
+        is_tied = ModelConfig.from_folder(self._folder).is_tied
+        tensors = Checkpoint.from_folder(self._folder).with_head(is_tied=is_tied).tensors(prefix)
         loaded = self.language_model.load_weights((name.removeprefix(prefix), tensor) for name, tensor in tensors)
         return {prefix + name for name in loaded}

@@ -4,10 +4,12 @@ import base64
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.openai_api.body import ChatBody
 from gateway.openai_api.conversation import chat_requests, public_field
 from internvl.chat.v1 import chat_pb2
+from internvl.common.v1 import visual_pb2
 from internvl.errors import ImageUnreadable, InvalidRequest, VideoUnreadable
 
 
@@ -81,6 +83,15 @@ def test_detail_is_a_number_of_tiles_unless_one_is_given() -> None:
         part.image.visual.max_tile_count if part.image.visual.HasField("max_tile_count") else None for part in parts
     ]
     assert counts == [1, None, None, 3]
+
+
+def test_layouts() -> None:
+    given, default = translated(image("https://a.example/", layout="as_given"), image("https://a.example/"))
+    assert given.image.visual.layout == visual_pb2.LAYOUT_AS_GIVEN
+    assert default.image.visual.layout == visual_pb2.LAYOUT_UNSPECIFIED
+    assert chat_requests(body(layout="as_given"))[0].visual.layout == visual_pb2.LAYOUT_AS_GIVEN
+    with pytest.raises(ValidationError, match="layout"):
+        body(layout="free")
 
 
 def test_top_logprobs_need_logprobs() -> None:

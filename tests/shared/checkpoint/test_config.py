@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.checkpoint.config import DEFAULT_SYSTEM_MESSAGE, ConfigUnsupported, ModelConfig
+from shared.checkpoint.config import DEFAULT_SYSTEM_MESSAGE, ModelConfig
+from shared.checkpoint.language import ConfigUnsupported
 from tests.support import golden
 from tests.support.checkpoints import Style, write_random_checkpoint
 
@@ -23,7 +24,10 @@ INTERNVL3_1B: dict[str, Any] = {
     "system_message": None,
     "template": "internvl2_5",
     "use_thumbnail": True,
-    "llm_config": {"model_type": "qwen2", "hidden_size": 896, "max_position_embeddings": 32768},
+    "llm_config": {
+        "model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14,
+        "max_position_embeddings": 32768,
+    },
     "vision_config": {
         "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
         "image_size": 448, "patch_size": 14, "norm_type": "layer_norm", "qkv_bias": True, "qk_normalization": False,
@@ -80,3 +84,68 @@ def test_no_internvl_at_all(tmp_path: Path) -> None:
         read(tmp_path, {"model_type": "llama"})
     with pytest.raises(ConfigUnsupported, match=r"holds no config\.json"):
         ModelConfig.from_folder(tmp_path / "absent")
+
+
+def write_hf(folder: Path, **files: dict[str, Any]) -> ModelConfig:
+    """A folder in transformers' layout with these processor files and no others."""
+    write_random_checkpoint(folder, layout="hf")
+    (folder / "preprocessor_config.json").unlink()
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return ModelConfig.from_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "most", "source"),
+    [
+        ({}, 12, "transformers' defaults"),
+        ({"preprocessor_config": {"max_patches": 3}}, 3, "preprocessor_config.json"),
+        ({"processor_config": {"image_processor": {"max_patches": 2}}}, 2, "processor_config.json"),
+        (
+            {"processor_config": {"image_seq_length": 256}, "preprocessor_config": {"max_patches": 3}},
+            3,
+            "preprocessor_config.json",
+        ),
+        (
+            {"processor_config": {"image_processor": {"max_patches": 2}}, "preprocessor_config": {"max_patches": 3}},
+            2,
+            "processor_config.json",
+        ),
+    ],
+)
+def test_where_the_tiling_comes_from(tmp_path: Path, files: dict[str, Any], most: int, source: str) -> None:
+    config = write_hf(tmp_path, **files)
+    assert (config.max_tile_count, config.tiling_source) == (most, source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"min_dynamic_patch": 4, "max_dynamic_patch": 2}, "tile counts 4 to 2"),
+        ({"max_dynamic_patch": 0}, "tile counts 1 to 0"),
+        ({"pad2square": True}, "pad2square = True"),
+        ({"vision_config": None}, "no vision_config"),
+        ({"llm_config": 5}, "no llm_config"),
+        ({"model_type": "qwen2_5_vl"}, "model_type = 'qwen2_5_vl'; only 'internvl_chat' and 'internvl' is served"),
+        ({"rope_pos_id_version": "v2pe_fix", "rope_pos_id_stride": 3}, "rope_pos_id_stride = 3"),
+    ],
+)
+def test_what_cannot_be_served_is_named(tmp_path: Path, changes: dict[str, Any], cause: str) -> None:
+    with pytest.raises(ConfigUnsupported, match=cause):
+        read(tmp_path, {**INTERNVL3_1B, **changes})
+
+
+def test_the_default_increment_is_the_checkpoints(tmp_path: Path) -> None:
+    assert read(tmp_path, INTERNVL3_1B).position_increment == 1.0
+    tuned = {**INTERNVL3_1B, "rope_pos_id_version": "v2pe_fix", "rope_pos_id_stride": 64}
+    assert read(tmp_path, tuned).position_increment == 0.25
+
+
+def test_tied_is_what_the_class_that_wrote_it_says(tmp_path: Path) -> None:
+    assert not read(tmp_path, INTERNVL3_1B).is_tied
+    assert read(tmp_path, {**INTERNVL3_1B, "tie_word_embeddings": True}).is_tied
+    assert not write_hf(tmp_path / "hf").is_tied  # says false
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    del config["tie_word_embeddings"]
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    assert ModelConfig.from_folder(tmp_path / "hf").is_tied

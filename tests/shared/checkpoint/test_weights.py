@@ -1,17 +1,18 @@
 """Tensors come out under one set of names, whichever layout they lie in; a broken folder is refused with the reason."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from shared.checkpoint.files import CheckpointInvalid
 from shared.checkpoint.weights import (
     LANGUAGE_PREFIXES,
     VISION_PREFIXES,
     Checkpoint,
-    CheckpointInvalid,
     resolve_folder,
 )
 from tests.support.checkpoints import Layout, Style, write_random_checkpoint
@@ -122,3 +123,64 @@ def test_neither_a_folder_nor_a_name(model: str) -> None:
 def test_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointInvalid, match="holds neither"):
         Checkpoint.from_folder(tmp_path)
+
+
+def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Checkpoint:
+    """The folder's tensors, changed."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    return Checkpoint.from_folder(folder)
+
+
+@pytest.mark.parametrize("layout", ["original", "hf"])
+def test_a_head_that_is_stored_once(tmp_path: Path, layout: Layout) -> None:
+    write_random_checkpoint(tmp_path, layout=layout)
+    head = next(name for name in load_file(tmp_path / "model.safetensors") if name.endswith("lm_head.weight"))
+    checkpoint = changed(tmp_path, lambda tensors: tensors.pop(head))
+    assert not checkpoint.has_head
+    assert not checkpoint.with_head(is_tied=False).has_head
+    tied = checkpoint.with_head(is_tied=True)
+    found = dict(tied.tensors(*LANGUAGE_PREFIXES))
+    assert torch.equal(found["language_model.lm_head.weight"], found["language_model.model.embed_tokens.weight"])
+    assert checkpoint.pairing_fingerprint() == tied.pairing_fingerprint()
+
+
+def test_a_head_of_its_own_is_kept(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path)
+    found = dict(Checkpoint.from_folder(tmp_path).with_head(is_tied=True).tensors(*LANGUAGE_PREFIXES))
+    assert not torch.equal(found["language_model.lm_head.weight"], found["language_model.model.embed_tokens.weight"])
+
+
+def test_buffers_of_older_versions_are_left_out(tmp_path: Path) -> None:
+    write_random_checkpoint(tmp_path)
+    wanted = Checkpoint.from_folder(tmp_path).names("")
+    buffers = {
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
+        "vision_model.embeddings.position_ids": torch.arange(4),
+    }
+    assert changed(tmp_path, lambda tensors: tensors.update(buffers)).names("") == wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "language_model.base_model.model.model.layers.0.self_attn.q_proj.base_layer.weight",
+        "language_model.base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight",
+    ],
+)
+def test_a_lora_that_is_not_merged(tmp_path: Path, name: str) -> None:
+    write_random_checkpoint(tmp_path)
+    with pytest.raises(CheckpointInvalid, match="LoRA that is not merged: merge it first"):
+        changed(tmp_path, lambda tensors: tensors.update({name: torch.ones(2)}))
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.float8_e4m3fn, "F8_E4M3"), (torch.int8, "I8")])
+def test_quantised_tensors_under_plain_names(tmp_path: Path, dtype: torch.dtype, name: str) -> None:
+    write_random_checkpoint(tmp_path)
+    checkpoint = changed(
+        tmp_path, lambda tensors: tensors.update({"mlp1.1.weight": tensors["mlp1.1.weight"].to(dtype)})
+    )
+    shapes = {each: tuple(tensor.shape) for each, tensor in checkpoint.tensors("multi_modal_projector.")}
+    with pytest.raises(CheckpointInvalid, match=rf"linear_1\.weight is stored as {name}, quantised"):
+        checkpoint.require(shapes, "multi_modal_projector.")

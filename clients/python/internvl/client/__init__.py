@@ -20,7 +20,18 @@ Errors are those of `internvl.errors`.
 
 from internvl.client.chat_client import DEFAULT_ADDRESS, ChatClient, UploadProgress
 from internvl.client.events import Delta, Event, Finished, Media, Region, Started, TokenLogprob, Usage
-from internvl.client.messages import Image, Message, Part, Piece, Sampling, Video, Visual, tool_result, user
+from internvl.client.messages import (
+    CombinedImage,
+    Image,
+    Message,
+    Part,
+    Piece,
+    Sampling,
+    Video,
+    Visual,
+    tool_result,
+    user,
+)
 from internvl.client.output import Choice, JsonObject, JsonSchema, Lark, Regex
 from internvl.client.session import ChatSession, follow
 from internvl.client.sync_client import SyncChatClient, SyncChatSession
@@ -33,6 +44,7 @@ __all__ = [
     "ChatClient",
     "ChatSession",
     "Choice",
+    "CombinedImage",
     "Delta",
     "Event",
     "Finished",

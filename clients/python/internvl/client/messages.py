@@ -14,6 +14,7 @@ from internvl.common.v1 import sampling_pb2, visual_pb2
 
 Role = Literal["system", "user", "assistant", "tool"]
 PositionIncrement = float | Literal["auto"]
+Layout = Literal["lines", "as_given"]
 
 _ROLES: dict[Role, visual_pb2.Role.ValueType] = {
     "system": visual_pb2.ROLE_SYSTEM,
@@ -23,16 +24,25 @@ _ROLES: dict[Role, visual_pb2.Role.ValueType] = {
 }
 
 
+_LAYOUTS: dict[Layout | None, visual_pb2.Layout.ValueType] = {
+    None: visual_pb2.LAYOUT_UNSPECIFIED,
+    "lines": visual_pb2.LAYOUT_LINES,
+    "as_given": visual_pb2.LAYOUT_AS_GIVEN,
+}
+
+
 @dataclass(frozen=True)
 class Visual:
-    """How pictures become visual tokens and positions; None = the server's default."""
+    """How images become visual tokens and positions, and stand in the prompt; None = the server's default."""
 
     max_tile_count: int | None = None
     position_increment: PositionIncrement | None = None
     """One of 1, 1/2, ... 1/256, or "auto": the largest with which everything fits the trained window."""
+    layout: Layout | None = None
+    """lines: line breaks and labels around images, as the models were trained; as_given: none, the text has them."""
 
     def to_pb(self) -> visual_pb2.VisualOptions:
-        options = visual_pb2.VisualOptions(max_tile_count=self.max_tile_count)
+        options = visual_pb2.VisualOptions(max_tile_count=self.max_tile_count, layout=_LAYOUTS[self.layout])
         if self.position_increment == "auto":
             options.auto_increment.SetInParent()
         elif self.position_increment is not None:
@@ -92,10 +102,26 @@ class Image(Medium):
     """A picture: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
 
     def to_pb(self) -> chat_pb2.Part:
+        return chat_pb2.Part(image=self.source_pb())
+
+    def source_pb(self) -> chat_pb2.Image:
         visual = self.visual.to_pb() if self.visual else None
         if self.data is not None:
-            return chat_pb2.Part(image=chat_pb2.Image(data=self.data, visual=visual))
-        return chat_pb2.Part(image=chat_pb2.Image(id=self.id or "", visual=visual))
+            return chat_pb2.Image(data=self.data, visual=visual)
+        return chat_pb2.Image(id=self.id or "", visual=visual)
+
+
+@dataclass(frozen=True)
+class CombinedImage:
+    """Several files that the model sees as one image. `visual` is for all; each may have its own tile count."""
+
+    images: tuple[Image, ...]
+    visual: Visual | None = None
+
+    def to_pb(self) -> chat_pb2.Part:
+        images = [image.source_pb() for image in self.images]
+        visual = self.visual.to_pb() if self.visual else None
+        return chat_pb2.Part(combined=chat_pb2.CombinedImage(images=images, visual=visual))
 
 
 @dataclass(frozen=True)
@@ -116,7 +142,7 @@ class Video(Medium):
         return chat_pb2.Part(video=chat_pb2.Video(id=self.id or "", visual=visual, frames=frames))
 
 
-Part = str | Image | Video
+Part = str | Image | CombinedImage | Video
 Piece = Part | bytes | Path
 """As people write it: a string is text; bytes and paths are pictures."""
 
@@ -134,7 +160,11 @@ class Message:
 
     @property
     def media(self) -> list[Image | Video]:
-        return [part for part in self.parts if not isinstance(part, str)]
+        found: list[Image | Video] = []
+        for part in self.parts:
+            if not isinstance(part, str):
+                found += part.images if isinstance(part, CombinedImage) else (part,)
+        return found
 
     def to_pb(self) -> chat_pb2.Message:
         parts = [chat_pb2.Part(text=part) if isinstance(part, str) else part.to_pb() for part in self.parts]

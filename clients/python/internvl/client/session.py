@@ -5,14 +5,28 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeVar
 
 from internvl.client.chat_client import ChatClient, UploadProgress
 from internvl.client.events import Delta, Event, Finished, Media, Started
-from internvl.client.messages import Image, Message, Part, Piece, Sampling, Visual, tool_result, user
+from internvl.client.messages import (
+    CombinedImage,
+    Image,
+    Medium,
+    Message,
+    Part,
+    Piece,
+    Sampling,
+    Visual,
+    tool_result,
+    user,
+)
 from internvl.client.resend import Absence, Seen
 from internvl.client.tools import ToolCall, ToolCalls, Tools
 from internvl.errors import MediaExpired, Unavailable
 from internvl.transport.deadline import Deadline
+
+File = TypeVar("File", bound=Medium)
 
 INLINE_BYTES = 4 << 20
 """A session uploads files that are larger, and refers to them by id."""
@@ -108,7 +122,14 @@ class ChatSession:
         return replace(message, parts=tuple([await self._sendable_part(part, deadline) for part in message.parts]))
 
     async def _sendable_part(self, part: Part, deadline: Deadline) -> Part:
-        if isinstance(part, str) or part.digest is None or part.data is None:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, CombinedImage):
+            return replace(part, images=tuple([await self._sendable_file(each, deadline) for each in part.images]))
+        return await self._sendable_file(part, deadline)
+
+    async def _sendable_file(self, part: File, deadline: Deadline) -> File:
+        if part.digest is None or part.data is None:
             return part
         if part.digest not in self._ids:
             if len(part.data) <= INLINE_BYTES:

@@ -24,23 +24,25 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/common/v1/visual.proto\x12\x12internvl.common.v1\"\xa7\x01\n\rVisualOptions\x12\x1b\n\x0emax_tile_count\x18\x01 \x01(\x05H\x01\x88\x01\x01\x12\x1c\n\x12position_increment\x18\x02 \x01(\x01H\x00\x12;\n\x0e\x61uto_increment\x18\x03 \x01(\x0b\x32!.internvl.common.v1.AutoIncrementH\x00\x42\x0b\n\tincrementB\x11\n\x0f_max_tile_count\"\x0f\n\rAutoIncrement\"\x90\x01\n\x0cVideoOptions\x12\x18\n\x0b\x66rame_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rstart_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0b\x65nd_seconds\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_frame_countB\x10\n\x0e_start_secondsB\x0e\n\x0c_end_seconds\"^\n\x12\x45mbeddingReference\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x17\n\x0ftokens_per_tile\x18\x03 \x01(\x05\x12\x0e\n\x06holder\x18\x04 \x01(\t\"\x9e\x01\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x13\n\x0bhidden_size\x18\x04 \x01(\x05\x12\x17\n\x0ftokens_per_tile\x18\x05 \x01(\x05\x12\x16\n\x0emax_tile_count\x18\x06 \x01(\x05\x12\x15\n\rmax_positions\x18\x07 \x01(\x05*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1finternvl/common/v1/visual.proto\x12\x12internvl.common.v1\"\xd3\x01\n\rVisualOptions\x12\x1b\n\x0emax_tile_count\x18\x01 \x01(\x05H\x01\x88\x01\x01\x12\x1c\n\x12position_increment\x18\x02 \x01(\x01H\x00\x12;\n\x0e\x61uto_increment\x18\x03 \x01(\x0b\x32!.internvl.common.v1.AutoIncrementH\x00\x12*\n\x06layout\x18\x04 \x01(\x0e\x32\x1a.internvl.common.v1.LayoutB\x0b\n\tincrementB\x11\n\x0f_max_tile_count\"\x0f\n\rAutoIncrement\"\x90\x01\n\x0cVideoOptions\x12\x18\n\x0b\x66rame_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rstart_seconds\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0b\x65nd_seconds\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_frame_countB\x10\n\x0e_start_secondsB\x0e\n\x0c_end_seconds\"^\n\x12\x45mbeddingReference\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x12\n\ntile_count\x18\x02 \x01(\x05\x12\x17\n\x0ftokens_per_tile\x18\x03 \x01(\x05\x12\x0e\n\x06holder\x18\x04 \x01(\t\"\x9e\x01\n\tModelInfo\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x13\n\x0bhidden_size\x18\x04 \x01(\x05\x12\x17\n\x0ftokens_per_tile\x18\x05 \x01(\x05\x12\x16\n\x0emax_tile_count\x18\x06 \x01(\x05\x12\x15\n\rmax_positions\x18\x07 \x01(\x05*G\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x10\n\x0cLAYOUT_LINES\x10\x01\x12\x13\n\x0fLAYOUT_AS_GIVEN\x10\x02*_\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03\x12\r\n\tROLE_TOOL\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'internvl.common.v1.visual_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=646
-  _globals['_ROLE']._serialized_end=741
+  _globals['_LAYOUT']._serialized_start=690
+  _globals['_LAYOUT']._serialized_end=761
+  _globals['_ROLE']._serialized_start=763
+  _globals['_ROLE']._serialized_end=858
   _globals['_VISUALOPTIONS']._serialized_start=56
-  _globals['_VISUALOPTIONS']._serialized_end=223
-  _globals['_AUTOINCREMENT']._serialized_start=225
-  _globals['_AUTOINCREMENT']._serialized_end=240
-  _globals['_VIDEOOPTIONS']._serialized_start=243
-  _globals['_VIDEOOPTIONS']._serialized_end=387
-  _globals['_EMBEDDINGREFERENCE']._serialized_start=389
-  _globals['_EMBEDDINGREFERENCE']._serialized_end=483
-  _globals['_MODELINFO']._serialized_start=486
-  _globals['_MODELINFO']._serialized_end=644
+  _globals['_VISUALOPTIONS']._serialized_end=267
+  _globals['_AUTOINCREMENT']._serialized_start=269
+  _globals['_AUTOINCREMENT']._serialized_end=284
+  _globals['_VIDEOOPTIONS']._serialized_start=287
+  _globals['_VIDEOOPTIONS']._serialized_end=431
+  _globals['_EMBEDDINGREFERENCE']._serialized_start=433
+  _globals['_EMBEDDINGREFERENCE']._serialized_end=527
+  _globals['_MODELINFO']._serialized_start=530
+  _globals['_MODELINFO']._serialized_end=688
 # @@protoc_insertion_point(module_scope)

@@ -17,6 +17,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Layout:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LayoutEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Layout.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LAYOUT_UNSPECIFIED: _Layout.ValueType  # 0
+    """The request's, then LAYOUT_LINES."""
+    LAYOUT_LINES: _Layout.ValueType  # 1
+    """As the models were trained: a line of its own for an image that is not inside a line of text, "Image-1: " before images
+    without text between them.
+    """
+    LAYOUT_AS_GIVEN: _Layout.ValueType  # 2
+    """Nothing is added around it: the text says it all. A video is still its frames, "Frame1: " before the first, a line each."""
+
+class Layout(_Layout, metaclass=_LayoutEnumTypeWrapper):
+    """Line breaks and labels around an image or video in the prompt."""
+
+LAYOUT_UNSPECIFIED: Layout.ValueType  # 0
+"""The request's, then LAYOUT_LINES."""
+LAYOUT_LINES: Layout.ValueType  # 1
+"""As the models were trained: a line of its own for an image that is not inside a line of text, "Image-1: " before images
+without text between them.
+"""
+LAYOUT_AS_GIVEN: Layout.ValueType  # 2
+"""Nothing is added around it: the text says it all. A video is still its frames, "Frame1: " before the first, a line each."""
+Global___Layout: _TypeAlias = Layout  # noqa: Y015
+
 class _Role:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -58,10 +86,15 @@ class VisualOptions(_message.Message):
     MAX_TILE_COUNT_FIELD_NUMBER: _builtins.int
     POSITION_INCREMENT_FIELD_NUMBER: _builtins.int
     AUTO_INCREMENT_FIELD_NUMBER: _builtins.int
+    LAYOUT_FIELD_NUMBER: _builtins.int
     max_tile_count: _builtins.int
-    """Most tiles a picture is cut into, 1 up to the model's limit; the thumbnail is not counted."""
+    """Most tiles an image is cut into, the thumbnail not counted: 1 up to the operator's limit, 40 by default. Default: the
+    checkpoint's, 12 in the released models.
+    """
     position_increment: _builtins.float
     """One of 1, 1/2, 1/4, ... 1/256. Default 1, as in the released models."""
+    layout: Global___Layout.ValueType
+    """Which line breaks and labels the prompt gets around an image or video."""
     @_builtins.property
     def auto_increment(self) -> Global___AutoIncrement:
         """The largest increment with which the prompt and max_tokens stay inside the trained window."""
@@ -72,10 +105,11 @@ class VisualOptions(_message.Message):
         max_tile_count: _builtins.int | None = ...,
         position_increment: _builtins.float = ...,
         auto_increment: Global___AutoIncrement | None = ...,
+        layout: Global___Layout.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tile_count", b"_max_tile_count", "auto_increment", b"auto_increment", "increment", b"increment", "max_tile_count", b"max_tile_count", "position_increment", b"position_increment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tile_count", b"_max_tile_count", "auto_increment", b"auto_increment", "increment", b"increment", "max_tile_count", b"max_tile_count", "position_increment", b"position_increment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tile_count", b"_max_tile_count", "auto_increment", b"auto_increment", "increment", b"increment", "layout", b"layout", "max_tile_count", b"max_tile_count", "position_increment", b"position_increment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tile_count: _TypeAlias = _typing.Literal["max_tile_count"]  # noqa: Y015
     _WhichOneofArgType__max_tile_count: _TypeAlias = _typing.Literal["_max_tile_count", b"_max_tile_count"]  # noqa: Y015
@@ -204,7 +238,7 @@ class ModelInfo(_message.Message):
     tokens_per_tile: _builtins.int
     """Visual tokens of one tile."""
     max_tile_count: _builtins.int
-    """Most tiles of a picture's grid, thumbnail not counted."""
+    """Most tiles of an image whose request names no count, thumbnail not counted."""
     max_positions: _builtins.int
     """Trained window in positions."""
     def __init__(

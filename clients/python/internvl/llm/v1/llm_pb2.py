@@ -27,7 +27,7 @@ from internvl.common.v1 import tools_pb2 as internvl_dot_common_dot_v1_dot_tools
 from internvl.common.v1 import visual_pb2 as internvl_dot_common_dot_v1_dot_visual__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19internvl/llm/v1/llm.proto\x12\x0finternvl.llm.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1einternvl/common/v1/tools.proto\x1a\x1finternvl/common/v1/visual.proto\"\x81\x02\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.internvl.llm.v1.Message\x12\x35\n\x08sampling\x18\x03 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x18\n\x10resume_token_ids\x18\x05 \x03(\x05\x12.\n\x05tools\x18\x06 \x01(\x0b\x32\x1f.internvl.common.v1.ToolOptions\"\x89\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.internvl.llm.v1.Part\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.internvl.common.v1.ToolCall\"z\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x12,\n\x05video\x18\x03 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x42\x06\n\x04part\"\x95\x01\n\nVisualPart\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x19\n\x11\x66rame_tile_counts\x18\x02 \x03(\x05\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"\xa0\x01\n\x10GenerateResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.internvl.llm.v1.StartedH\x00\x12\'\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x16.internvl.llm.v1.DeltaH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.internvl.llm.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"3\n\x07Started\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\x93\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x32\n\x08logprobs\x18\x03 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\x12\x35\n\ntool_calls\x18\x04 \x03(\x0b\x32!.internvl.common.v1.ToolCallDelta\"}\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"\x98\x01\n\x11GetStatusResponse\x12\x1d\n\x15waiting_request_count\x18\x01 \x01(\x05\x12\x1d\n\x15running_request_count\x18\x02 \x01(\x05\x12\x12\n\npage_count\x18\x03 \x01(\x05\x12\x17\n\x0fused_page_count\x18\x04 \x01(\x05\x12\x18\n\x10step_age_seconds\x18\x05 \x01(\x01\x32\x90\x02\n\nLlmService\x12Q\n\x08Generate\x12 .internvl.llm.v1.GenerateRequest\x1a!.internvl.llm.v1.GenerateResponse0\x01\x12[\n\x0cGetModelInfo\x12$.internvl.llm.v1.GetModelInfoRequest\x1a%.internvl.llm.v1.GetModelInfoResponse\x12R\n\tGetStatus\x12!.internvl.llm.v1.GetStatusRequest\x1a\".internvl.llm.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19internvl/llm/v1/llm.proto\x12\x0finternvl.llm.v1\x1a!internvl/common/v1/sampling.proto\x1a\x1einternvl/common/v1/tools.proto\x1a\x1finternvl/common/v1/visual.proto\"\x81\x02\n\x0fGenerateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12*\n\x08messages\x18\x02 \x03(\x0b\x32\x18.internvl.llm.v1.Message\x12\x35\n\x08sampling\x18\x03 \x01(\x0b\x32#.internvl.common.v1.SamplingOptions\x12\x31\n\x06visual\x18\x04 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\x12\x18\n\x10resume_token_ids\x18\x05 \x03(\x05\x12.\n\x05tools\x18\x06 \x01(\x0b\x32\x1f.internvl.common.v1.ToolOptions\"\x89\x01\n\x07Message\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.internvl.common.v1.Role\x12$\n\x05parts\x18\x02 \x03(\x0b\x32\x15.internvl.llm.v1.Part\x12\x30\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1c.internvl.common.v1.ToolCall\"\xad\x01\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\x05image\x18\x02 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x12,\n\x05video\x18\x03 \x01(\x0b\x32\x1b.internvl.llm.v1.VisualPartH\x00\x12\x31\n\x08\x63ombined\x18\x04 \x01(\x0b\x32\x1d.internvl.llm.v1.CombinedPartH\x00\x42\x06\n\x04part\"\x95\x01\n\nVisualPart\x12\x39\n\tembedding\x18\x01 \x01(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x19\n\x11\x66rame_tile_counts\x18\x02 \x03(\x05\x12\x31\n\x06visual\x18\x03 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"}\n\x0c\x43ombinedPart\x12:\n\nembeddings\x18\x01 \x03(\x0b\x32&.internvl.common.v1.EmbeddingReference\x12\x31\n\x06visual\x18\x02 \x01(\x0b\x32!.internvl.common.v1.VisualOptions\"\xa0\x01\n\x10GenerateResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.internvl.llm.v1.StartedH\x00\x12\'\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x16.internvl.llm.v1.DeltaH\x00\x12-\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x19.internvl.llm.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"3\n\x07Started\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x0c\n\x04seed\x18\x02 \x01(\x04\"\x93\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x32\n\x08logprobs\x18\x03 \x03(\x0b\x32 .internvl.common.v1.TokenLogprob\x12\x35\n\ntool_calls\x18\x04 \x03(\x0b\x32!.internvl.common.v1.ToolCallDelta\"}\n\x08\x46inished\x12\x30\n\x06reason\x18\x01 \x01(\x0e\x32 .internvl.common.v1.FinishReason\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.internvl.common.v1.Usage\x12\x15\n\rqueue_seconds\x18\x03 \x01(\x01\"\x15\n\x13GetModelInfoRequest\"C\n\x14GetModelInfoResponse\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.internvl.common.v1.ModelInfo\"\x12\n\x10GetStatusRequest\"\x98\x01\n\x11GetStatusResponse\x12\x1d\n\x15waiting_request_count\x18\x01 \x01(\x05\x12\x1d\n\x15running_request_count\x18\x02 \x01(\x05\x12\x12\n\npage_count\x18\x03 \x01(\x05\x12\x17\n\x0fused_page_count\x18\x04 \x01(\x05\x12\x18\n\x10step_age_seconds\x18\x05 \x01(\x01\x32\x90\x02\n\nLlmService\x12Q\n\x08Generate\x12 .internvl.llm.v1.GenerateRequest\x1a!.internvl.llm.v1.GenerateResponse0\x01\x12[\n\x0cGetModelInfo\x12$.internvl.llm.v1.GetModelInfoRequest\x1a%.internvl.llm.v1.GetModelInfoResponse\x12R\n\tGetStatus\x12!.internvl.llm.v1.GetStatusRequest\x1a\".internvl.llm.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,26 +38,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST']._serialized_end=404
   _globals['_MESSAGE']._serialized_start=407
   _globals['_MESSAGE']._serialized_end=544
-  _globals['_PART']._serialized_start=546
-  _globals['_PART']._serialized_end=668
-  _globals['_VISUALPART']._serialized_start=671
-  _globals['_VISUALPART']._serialized_end=820
-  _globals['_GENERATERESPONSE']._serialized_start=823
-  _globals['_GENERATERESPONSE']._serialized_end=983
-  _globals['_STARTED']._serialized_start=985
-  _globals['_STARTED']._serialized_end=1036
-  _globals['_DELTA']._serialized_start=1039
-  _globals['_DELTA']._serialized_end=1186
-  _globals['_FINISHED']._serialized_start=1188
-  _globals['_FINISHED']._serialized_end=1313
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1315
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1336
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1338
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1405
-  _globals['_GETSTATUSREQUEST']._serialized_start=1407
-  _globals['_GETSTATUSREQUEST']._serialized_end=1425
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1428
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1580
-  _globals['_LLMSERVICE']._serialized_start=1583
-  _globals['_LLMSERVICE']._serialized_end=1855
+  _globals['_PART']._serialized_start=547
+  _globals['_PART']._serialized_end=720
+  _globals['_VISUALPART']._serialized_start=723
+  _globals['_VISUALPART']._serialized_end=872
+  _globals['_COMBINEDPART']._serialized_start=874
+  _globals['_COMBINEDPART']._serialized_end=999
+  _globals['_GENERATERESPONSE']._serialized_start=1002
+  _globals['_GENERATERESPONSE']._serialized_end=1162
+  _globals['_STARTED']._serialized_start=1164
+  _globals['_STARTED']._serialized_end=1215
+  _globals['_DELTA']._serialized_start=1218
+  _globals['_DELTA']._serialized_end=1365
+  _globals['_FINISHED']._serialized_start=1367
+  _globals['_FINISHED']._serialized_end=1492
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1494
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1515
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1517
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1584
+  _globals['_GETSTATUSREQUEST']._serialized_start=1586
+  _globals['_GETSTATUSREQUEST']._serialized_end=1604
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1607
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1759
+  _globals['_LLMSERVICE']._serialized_start=1762
+  _globals['_LLMSERVICE']._serialized_end=2034
 # @@protoc_insertion_point(module_scope)

@@ -116,6 +116,7 @@ class Part(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     VIDEO_FIELD_NUMBER: _builtins.int
+    COMBINED_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Plain text."""
     @_builtins.property
@@ -126,18 +127,23 @@ class Part(_message.Message):
     def video(self) -> Global___VisualPart:
         """A clip."""
 
+    @_builtins.property
+    def combined(self) -> Global___CombinedPart:
+        """Several pictures that are one image."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         image: Global___VisualPart | None = ...,
         video: Global___VisualPart | None = ...,
+        combined: Global___CombinedPart | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "part", b"part", "text", b"text", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["combined", b"combined", "image", b"image", "part", b"part", "text", b"text", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "part", b"part", "text", b"text", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["combined", b"combined", "image", b"image", "part", b"part", "text", b"text", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["text", "image", "video"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["text", "image", "video", "combined"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -178,6 +184,36 @@ class VisualPart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VisualPart: _TypeAlias = VisualPart  # noqa: Y015
+
+@_typing.final
+class CombinedPart(_message.Message):
+    """Several pictures, encoded, that are one image: one block of visual tokens with the rows of all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    VISUAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[_visual_pb2.EmbeddingReference]:
+        """Where their rows are, in order."""
+
+    @_builtins.property
+    def visual(self) -> _visual_pb2.VisualOptions:
+        """For all of them; max_tile_count is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        embeddings: _abc.Iterable[_visual_pb2.EmbeddingReference] | None = ...,
+        visual: _visual_pb2.VisualOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["visual", b"visual"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "visual", b"visual"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CombinedPart: _TypeAlias = CombinedPart  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):

@@ -36,7 +36,7 @@ class EncodeRequest(_message.Message):
     media_id: _builtins.str
     """An id this service gave."""
     max_tile_count: _builtins.int
-    """Most tiles, thumbnail not counted. Default: the model's."""
+    """Most tiles, thumbnail not counted: 1 up to the operator's limit. Default: the checkpoint's."""
     def __init__(
         self,
         *,
@@ -122,7 +122,7 @@ class EncodeVideoRequest(_message.Message):
     media_id: _builtins.str
     """An id this service gave."""
     max_tile_count: _builtins.int
-    """Most tiles of a frame. Default 1."""
+    """Most tiles of a frame, 1 up to the operator's limit. Default 1."""
     @_builtins.property
     def frames(self) -> _visual_pb2.VideoOptions:
         """Which frames."""
