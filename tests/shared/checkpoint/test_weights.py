@@ -125,7 +125,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
         Checkpoint.from_folder(tmp_path)
 
 
-def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Checkpoint:
+def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Checkpoint:
     """The folder's tensors, changed."""
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
@@ -137,7 +137,7 @@ def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> 
 def test_a_head_that_is_stored_once(tmp_path: Path, layout: Layout) -> None:
     write_random_checkpoint(tmp_path, layout=layout)
     head = next(name for name in load_file(tmp_path / "model.safetensors") if name.endswith("lm_head.weight"))
-    checkpoint = changed(tmp_path, lambda tensors: tensors.pop(head) and None)
+    checkpoint = changed(tmp_path, lambda tensors: tensors.pop(head))
     assert not checkpoint.has_head
     assert not checkpoint.with_head(is_tied=False).has_head
     tied = checkpoint.with_head(is_tied=True)
