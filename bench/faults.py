@@ -38,7 +38,7 @@ async def kill_under_load(cluster: Cluster, name: str, number: signal.Signals) -
 
 
 def _moved(cluster: Cluster) -> int:
-    return sum(cluster.log(f"gateway-{index}").count('"a reply goes on elsewhere"') for index in range(2))
+    return sum(cluster.log(f"gateway-{index}").count('"reply resumed on another replica"') for index in range(2))
 
 
 async def main(names: Sequence[str]) -> bool:

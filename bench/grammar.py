@@ -13,7 +13,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from bench.llm.language import DECODE_PROMPT_TOKENS, Prompts
+from bench.llm.language import Prompts
 from llm_service.engine.choose import running_engine
 from llm_service.engine.grammar import Grammars
 from llm_service.engine.interface import Engine, EngineRequest, GeneratedToken, SamplingParameters
@@ -22,6 +22,7 @@ from llm_service.prompt import PromptBuilder
 from llm_service.settings import LlmSettings
 from shared.checkpoint.tokenizer import load_tokenizer
 
+PROMPT_TOKENS = 32
 SCHEMA = {
     "type": "array",
     "minItems": 1000,
@@ -45,7 +46,7 @@ async def step_seconds(engine: Engine, prompts: Prompts, batch: int, tokens: int
 
     async def arrivals() -> list[float]:
         sampling = SamplingParameters(seed=0, temperature=1.0, grammar=grammar)
-        request = EngineRequest("bench", prompts.ids(DECODE_PROMPT_TOKENS), (), sampling, tokens, frozenset())
+        request = EngineRequest("bench", prompts.ids(PROMPT_TOKENS), (), sampling, tokens, frozenset())
         return [time.perf_counter() async for event in engine.generate(request) if isinstance(event, GeneratedToken)]
 
     replies = await asyncio.gather(*(arrivals() for _ in range(batch)))

@@ -93,26 +93,18 @@ class _Turn:
             raise first_failure(failures) from None
         return {medium: task.result() for medium, task in tasks.items()}
 
-    async def generate(
+    def generate(
         self, request: chat_pb2.ChatRequest, media: Sequence[Medium], embeddings: Embeddings
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
-        """The reply. Embeddings that are lost are made again, once for each call that gets anywhere."""
-        key = conversation_key(request, self._tenant, media)
+        """The reply. Embeddings that are lost meanwhile are made again."""
+
+        async def restore(error: EmbeddingNotFound) -> llm_pb2.GenerateRequest:
+            nonlocal embeddings
+            embeddings = embeddings | await self.encode(_lost(error, embeddings))
+            return generate_request(request, self._tenant, media, embeddings)
+
         reply = Reply(generate_request(request, self._tenant, media, embeddings))
-        may_encode = True
-        while True:
-            try:
-                async with aclosing(self._backends.generate(reply, key, self._deadline)) as events:
-                    async for event in events:
-                        may_encode = may_encode or event.HasField("delta")
-                        yield event
-                return
-            except EmbeddingNotFound as error:
-                if not may_encode:
-                    raise
-                may_encode = False
-                embeddings = embeddings | await self.encode(_lost(error, embeddings))
-                reply.replace(generate_request(request, self._tenant, media, embeddings))
+        return self._backends.generate(reply, conversation_key(request, self._tenant, media), self._deadline, restore)
 
 
 class _Clock:

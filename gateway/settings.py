@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from shared.serving.settings import MEBIBYTE, PeerSettings, ServiceSettings
@@ -22,6 +23,10 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     """host:port of each LLM replica, separated by commas, or dns:///name:port of a headless service."""
     backend_check_seconds: float = 1.0
     """How often each replica is asked whether it serves, and which model."""
+    backend_check_timeout_seconds: float = Field(default=5.0, gt=0)
+    """How long it may take to answer. Then it gets no new calls, and those that bring nothing meanwhile move."""
+    backend_stall_seconds: float = Field(default=10.0, gt=0)
+    """How long one step of a replica's device may take, or twice as long as the longest that ended. Then the same."""
     resolve_seconds: float = 5.0
     """How often a dns:/// name is looked up."""
     retry_ratio: float = 0.2

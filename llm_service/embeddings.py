@@ -12,8 +12,9 @@ from contextlib import suppress
 import grpc
 import torch
 
-from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, StoreUnavailable
-from internvl.transport.channel import open_channel
+from internvl.errors import EmbeddingInvalid, EmbeddingNotFound, InternvlError, StoreUnavailable
+from internvl.transport.channel import DEFAULT_KEEPALIVE, Keepalive, open_channel
+from internvl.transport.status import translated
 from internvl.vision.v1 import vision_pb2, vision_pb2_grpc
 from llm_service.conversation import Visual
 from llm_service.metrics import FETCH_SECONDS, PULLS
@@ -33,12 +34,22 @@ class EmbeddingLoader:
     """Loads rows (R, D) of any embedding."""
 
     def __init__(
-        self, store: EmbeddingStore, *, hidden_size: int, max_message_bytes: int, tls: PeerTls | None = None
+        self,
+        store: EmbeddingStore,
+        *,
+        hidden_size: int,
+        max_message_bytes: int,
+        tls: PeerTls | None = None,
+        holder_seconds: float = 5.0,
+        keepalive: Keepalive = DEFAULT_KEEPALIVE,
     ) -> None:
+        """`holder_seconds`: how long a vision replica that is asked for an embedding may stay silent."""
         self._store = store
         self._hidden_size = hidden_size
         self._max_message_bytes = max_message_bytes
         self._tls = tls
+        self._holder_seconds = holder_seconds
+        self._keepalive = keepalive
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def load(self, visual: Visual, first_row: int, last_row: int) -> torch.Tensor:
@@ -89,17 +100,21 @@ class EmbeddingLoader:
         )
 
     async def _pull(self, visual: Visual) -> list[bytes]:
-        """Manifest and tiles, one more at most than there should be."""
+        """Manifest and tiles, one more at most than there should be. A holder that hangs has nothing."""
         stub = vision_pb2_grpc.VisionServiceStub(await self._channel(visual.holder))
         request = vision_pb2.ReadEmbeddingRequest(key=visual.key)
         call = stub.ReadEmbedding(request, timeout=_PULL_SECONDS, metadata=outgoing_metadata())
         values: list[bytes] = []
+        now = asyncio.get_running_loop().time
         try:
-            async for response in call:
-                values.append(response.value)
-                if len(values) > 1 + visual.tile_count:
-                    break
-        except grpc.aio.AioRpcError as error:
+            with translated():
+                async with asyncio.timeout(self._holder_seconds) as silence:
+                    async for response in call:
+                        silence.reschedule(now() + self._holder_seconds)
+                        values.append(response.value)
+                        if len(values) > 1 + visual.tile_count:
+                            break
+        except (InternvlError, TimeoutError) as error:
             raise EmbeddingNotFound.of([visual.key]) from error
         finally:
             call.cancel()
@@ -127,6 +142,7 @@ class EmbeddingLoader:
                 max_message_bytes=self._max_message_bytes,
                 credentials=None if self._tls is None else self._tls.credentials(),
                 server_name="" if self._tls is None else self._tls.name,
+                keepalive=self._keepalive,
             )
         return self._channels[address]
 

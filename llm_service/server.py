@@ -51,6 +51,8 @@ async def serve(settings: LlmSettings) -> None:
             hidden_size=config.hidden_size,
             max_message_bytes=settings.max_message_bytes,
             tls=settings.peer_tls(),
+            holder_seconds=settings.holder_seconds,
+            keepalive=settings.keepalive,
         )
         exit_stack.push_async_callback(embeddings.close)
         grammars = Grammars(tokenizer, prompts.stop_token_id)

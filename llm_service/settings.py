@@ -56,6 +56,8 @@ class LlmSettings(PeerSettings, ModelSettings):
     """More of vLLM's engine arguments by vLLM's names, as JSON: {"quantization": "fp8"}."""
     default_increment: float | None = None
     """Position increment of images whose request names none; unset: the checkpoint's, 1 in the released models."""
+    holder_seconds: float = Field(default=5.0, gt=0)
+    """How long a vision replica that is asked for an embedding may stay silent; then the image is encoded again."""
     embedding_seconds: float = 24 * 3600.0
     """Life of an embedding since its last use; the same as the vision service's."""
 

@@ -31,7 +31,7 @@ main() {
     # imports what it finds. No picture is processed here, so nothing misses them.
     "$VENV/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
     say "installing this repository, editable"
-    install --no-deps --no-build-isolation --editable . || fail "the repository itself could not be installed."
+    install --no-deps --no-build-isolation --editable clients/python --editable . || fail "the repository itself could not be installed."
     fingerprint > "$STAMP"
     say "ready: $VENV/bin/internvl-llm --engine vllm --help"
 }
@@ -44,7 +44,7 @@ fail() {
 }
 
 # The folder counts, too: an environment that was moved has scripts that point elsewhere.
-fingerprint() { { pwd; cat pyproject.toml scripts/setup_vllm.sh; } | cksum; }
+fingerprint() { { pwd; cat pyproject.toml clients/python/pyproject.toml scripts/setup_vllm.sh; } | cksum; }
 
 provide_venv() {
     for python in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
@@ -56,18 +56,20 @@ provide_venv() {
     fail "no Python from 3.11 to 3.13 is on PATH. Name one: PYTHON=/path/to/python3"
 }
 
-# Of pyproject.toml: the base, the extra vllm (whose vllm is the GPU's), and of the tools those that run tests.
+# Of pyproject.toml: the base with the client's own, the extra vllm (whose vllm is the GPU's), and of the tools those that
+# run tests. The client itself is installed from clients/python.
 requirements() {
     "$VENV/bin/python" - <<'END'
 import re, tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
+client = tomllib.load(open("clients/python/pyproject.toml", "rb"))["project"]
 name = re.compile(r"[\w-]+")
 tools = {"hatchling", "hypothesis", "pytest", "pytest-asyncio", "pytest-timeout"}
-wanted = [*project["dependencies"], *extras["vllm"], *extras["local"]]
+wanted = [*project["dependencies"], *client["dependencies"], *extras["vllm"], *extras["local"]]
 wanted += [each for each in extras["dev"] if name.match(each)[0] in tools]
-print(*(each for each in wanted if name.match(each)[0] != "vllm"), sep="\n")
+print(*(each for each in wanted if name.match(each)[0] not in ("vllm", "internvl-client")), sep="\n")
 END
 }
 

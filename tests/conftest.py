@@ -1,5 +1,6 @@
 """What all tests may use: a Redis-compatible server, and tiny random checkpoints."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 from hypothesis import settings
 
 from tests.support.redis import RedisProcess, server
+
+
+def pytest_configure() -> None:
+    """A run that is stopped ends as one that is interrupted: its fixtures stop what they started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 # A busy machine is slow, not wrong.
 settings.register_profile("tests", deadline=None)

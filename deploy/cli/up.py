@@ -7,6 +7,7 @@ import typer
 
 from deploy.cli.stack_file import read_settings, read_stack_file
 from deploy.local.options import StackOptions
+from deploy.local.process import LaunchError
 from internvl.cli.output import note, reported_errors
 
 
@@ -43,10 +44,16 @@ def up(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     note(f"starting {options.model_name or options.model} on this machine", style="dim")
+    from deploy.local import preflight
     from deploy.local.launcher import PROGRAMS, programs_with_vllm, serve_until_stopped  # takes a while to import
 
     programs = PROGRAMS if python is None else programs_with_vllm(str(python))
     with reported_errors():
+        try:
+            preflight.check(options)
+        except LaunchError as error:
+            note(f"error: {error}", style="red")
+            raise typer.Exit(1) from None
         serve_until_stopped(options, programs=programs)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from deploy.local import preflight
 from deploy.local.options import DEMO_MODEL, StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.progress import StartDisplay
@@ -168,7 +167,6 @@ def serve_until_stopped(options: StackOptions, *, programs: Mapping[str, tuple[s
 
 async def _serve(options: StackOptions, programs: Mapping[str, tuple[str, ...]]) -> None:
     require_model(options)
-    preflight.check(options)
     cancel_on_sigterm()
     with StartDisplay() as display:
         async with Stack(options, on_change=display.show, programs=programs) as stack:

@@ -60,8 +60,15 @@ class OpenAiApi:
             ("GET", "/v1/models/{model:path}", self._show_model),
         )
         quiet = (("/health", self._check_health), ("/metrics", self._show_metrics))
-        routes = [Route(path, Endpoint(path, handler), methods=[method]) for method, path, handler in handlers]
-        routes += [Route(path, Endpoint(path, handler, quiet=True), methods=["GET"]) for path, handler in quiet]
+        seconds = self._deadline_seconds
+        routes = [
+            Route(path, Endpoint(path, handler, seconds=seconds), methods=[method])
+            for method, path, handler in handlers
+        ]
+        routes += [
+            Route(path, Endpoint(path, handler, seconds=seconds, quiet=True), methods=["GET"])
+            for path, handler in quiet
+        ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
     async def _complete(self, exchange: Exchange) -> None:

@@ -1,5 +1,6 @@
 """The boundary of every HTTP request: ids, errors as answers, one log line; as `shared.serving.rpc` for gRPC."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -11,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.openai_api.exchange import ClientGone, Exchange
 from gateway.openai_api.failures import Failure, HttpRefusal
 from gateway.openai_api.replies import server_sent
-from internvl.errors import Internal, InternvlError
+from internvl.errors import DeadlineExceeded, Internal, InternvlError
 from shared.serving.metrics import CALL_SECONDS, CALLS
 from shared.serving.request_context import REQUEST_ID_KEY, enter_request
 from shared.serving.tracing import span
@@ -25,10 +26,11 @@ _CLIENT_GONE = 499
 class Endpoint:
     """An ASGI application of one handler. An error becomes the answer, or the last event of a stream that has begun."""
 
-    def __init__(self, route: str, handler: Handler, *, quiet: bool = False) -> None:
-        """`route` names it in logs and metrics; `quiet`: worth neither."""
+    def __init__(self, route: str, handler: Handler, *, seconds: float, quiet: bool = False) -> None:
+        """`route` names it in logs and metrics; `quiet`: worth neither. `seconds`: how long an exchange may take."""
         self._route = route
         self._handler = handler
+        self._seconds = seconds
         self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,15 +46,15 @@ class Endpoint:
             await send(message)
 
         exchange = Exchange(scope, receive, send_with_id)
-        code = ""
+        code, field = "", None
         try:
             with span(self._route):
-                await self._handler(exchange)
+                await self._answered(exchange)
         except ClientGone:
             status = _CLIENT_GONE
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into an answer
             failure = _failure(error, self._route)
-            code = failure.code
+            code, field = failure.code, failure.body["error"]["param"]
             if status == 0:
                 await exchange.answer(failure.body, failure.status, failure.headers)
             else:
@@ -60,12 +62,22 @@ class Endpoint:
                 await exchange.end_stream()
         finally:
             if not self._quiet:
-                self._count(status, code.upper(), time.monotonic() - started_at)
+                self._count(status, code.upper(), field, time.monotonic() - started_at)
 
-    def _count(self, status: int, reason: str, seconds: float) -> None:
+    async def _answered(self, exchange: Exchange) -> None:
+        """Runs the handler within the deadline of every request."""
+        try:
+            async with asyncio.timeout(self._seconds) as scope:
+                await self._handler(exchange)
+        except TimeoutError:
+            if scope.expired():
+                raise DeadlineExceeded(f"the request took over {self._seconds:g} s") from None
+            raise
+
+    def _count(self, status: int, reason: str, field: str | None, seconds: float) -> None:
         CALLS.labels(self._route, str(status), reason).inc()
         CALL_SECONDS.labels(self._route).observe(seconds)
-        extra = {"reason": reason} if reason else {}
+        extra = {name: value for name, value in (("reason", reason), ("field", field)) if value}
         log.info("call", extra={"method": self._route, "status": status, "seconds": round(seconds, 4), **extra})
 
 

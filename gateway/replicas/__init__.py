@@ -10,6 +10,6 @@ pairing       which vision and LLM replicas fit each other. Pure
 rendezvous    choice of a replica by key and load. Pure
 affinity      the key that keeps a conversation on its replica. Pure
 reply         a reply so far, and the request that resumes it. Pure
+resume        the loop that resumes a reply until it is whole
 retry_budget  a bound on retries. Pure
-calls         errors of a call, translated
 """

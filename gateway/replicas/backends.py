@@ -1,9 +1,8 @@
 """The services behind the gateway: calls to whichever replica fits, and whether the two services fit together.
 
 A call carries the request's ids and the time it has left, and fails with an error of `internvl.errors`. A replica that
-fails costs a request nothing but time: unary calls are made again, and a reply goes on elsewhere after the tokens that
-were sent. All replicas are asked again and again what they serve, so one that comes back with another checkpoint is
-never paired.
+fails costs a request nothing but time: unary calls are made again, and replies resume. All replicas are asked again and
+again what they serve, so one that comes back with another checkpoint is never paired.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import grpc
 
 from gateway.media.files import MediaKind, Medium
-from gateway.metrics import MOVED_REPLIES
 from gateway.replicas.affinity import medium_key
-from gateway.replicas.calls import translated
 from gateway.replicas.discovery import Discovery, Resolve, Target, resolve
+from gateway.replicas.health import ReplicaHealth, Report, StallBound
 from gateway.replicas.pairing import identity, pair
 from gateway.replicas.pool import Replicas
-from gateway.replicas.replica import Replica
+from gateway.replicas.replica import Cancellable, Replica
 from gateway.replicas.reply import Reply
+from gateway.replicas.resume import Restore, resumed
 from gateway.replicas.retry_budget import RetryBudget
 from gateway.replicas.route import Route
 from gateway.settings import GatewaySettings
@@ -46,6 +44,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Stub = TypeVar("Stub")
 Answer = TypeVar("Answer")
+AnswerT = TypeVar("AnswerT", covariant=True)
+Encodings = vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse
 
 
 class Backends:
@@ -57,13 +57,13 @@ class Backends:
         self._vision = Replicas(
             Discovery(vision, resolve),
             self._connector(vision, lambda channel: vision_pb2_grpc.VisionServiceStub(channel)),
-            _vision_info,
+            _ask_vision,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
         self._llm = Replicas(
             Discovery(llm, resolve),
             self._connector(llm, lambda channel: llm_pb2_grpc.LlmServiceStub(channel)),
-            _llm_info,
+            _ask_llm,
             RetryBudget(settings.retry_ratio, settings.retry_burst),
         )
         self._pairing: ModelInfo | Unavailable = BackendUnavailable("the services behind the gateway are not there yet")
@@ -110,68 +110,42 @@ class Backends:
     async def encode(self, medium: Medium, tenant: str, deadline: Deadline) -> Encoded:
         """The embedding of a picture or clip."""
 
-        async def call(stub: VisionServiceAsyncStub) -> Encoded:
+        def call(stub: VisionServiceAsyncStub) -> _Call[Encodings]:
             seconds, metadata = deadline.remaining(), outgoing_metadata()
             if medium.kind is MediaKind.IMAGE:
-                return encoded(await stub.Encode(encode_request(medium, tenant), timeout=seconds, metadata=metadata))
-            request = encode_video_request(medium, tenant)
-            return encoded(await stub.EncodeVideo(request, timeout=seconds, metadata=metadata))
+                return stub.Encode(encode_request(medium, tenant), timeout=seconds, metadata=metadata)
+            return stub.EncodeVideo(encode_video_request(medium, tenant), timeout=seconds, metadata=metadata)
 
         try:
-            return await _answer(self._vision, medium_key(medium), call, deadline)
+            return encoded(await _answer(self._vision, medium_key(medium), call, deadline))
         except InternvlError as error:
             raise at_medium(error, medium) from error
 
     async def put_media(self, requests: AsyncIterator[vision_pb2.PutMediaRequest], deadline: Deadline) -> str:
         """The id of a file that is sent on chunk by chunk, to any replica; cannot be tried again."""
         replica = await Route(self._vision, secrets.token_bytes(8)).replica(deadline)
-        with replica.call():
-            upload = _Upload(requests)
-            call = replica.stub.PutMedia(upload.requests(), timeout=deadline.remaining(), metadata=outgoing_metadata())
-            try:
-                with translated():
-                    return (await call).media_id
-            except Unavailable as error:
-                if upload.failure is not None:
-                    raise upload.failure from error
-                replica.call_failed()
-                raise
-            finally:
-                call.cancel()
+        upload = _Upload(requests)
+        call = replica.stub.PutMedia(upload.requests(), timeout=deadline.remaining(), metadata=outgoing_metadata())
+        try:
+            with replica.calling(call):
+                return (await call).media_id
+        except Unavailable as error:
+            if upload.failure is not None:
+                raise upload.failure from error
+            replica.call_failed()
+            raise
 
-    async def generate(
-        self, reply: Reply, key: bytes, deadline: Deadline
+    def generate(
+        self, reply: Reply, key: bytes, deadline: Deadline, restore: Restore
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
-        """What is still to come of a reply. Closing the iterator cancels the call.
-
-        When a replica fails, another one goes on after the tokens that `reply` has.
-        """
-        route = Route(self._llm, key)
-        while True:
-            replica = await route.replica(deadline)
-            with replica.call():
-                try:
-                    async with aclosing(_events(replica.stub, reply.request, deadline)) as events:
-                        async for event in events:
-                            if event.HasField("delta"):
-                                route.progressed()
-                            for each in reply.take(event):
-                                yield each
-                    return
-                except InternvlError as error:
-                    reply.restart()
-                    failure = error
-            await route.again(replica, failure, deadline)
-            if reply.token_count:
-                MOVED_REPLIES.inc()
-            doing = "a reply goes on elsewhere" if reply.token_count else "a reply is asked for again"
-            extra = {"failed": replica.address, "cause": failure.reason(), "token_count": reply.token_count}
-            log.info(doing, extra=extra)
+        """Events of a reply, from whichever LLM replicas it takes. `key` chooses the first."""
+        return resumed(reply, Route(self._llm, key), deadline, restore)
 
     def _connector(
         self, target: Target, make_stub: Callable[[grpc.aio.Channel], Stub]
     ) -> Callable[[str], Replica[Stub]]:
         tls = self._settings.peer_tls()
+        bound = StallBound(self._settings.backend_stall_seconds)
 
         def connect(address: str) -> Replica[Stub]:
             channel = open_channel(
@@ -179,8 +153,10 @@ class Backends:
                 max_message_bytes=self._settings.max_message_bytes,
                 credentials=None if tls is None else tls.credentials(),
                 server_name="" if tls is None else tls.name or target.name,
+                keepalive=self._settings.keepalive,
             )
-            return Replica(address, channel, make_stub(channel))
+            seconds = self._settings.backend_check_timeout_seconds
+            return Replica(address, channel, make_stub(channel), ReplicaHealth(bound), check_timeout_seconds=seconds)
 
         return connect
 
@@ -213,6 +189,12 @@ class Backends:
         self._left_out = left_out
 
 
+class _Call(Cancellable, Protocol[AnswerT]):
+    """A call of gRPC with one answer."""
+
+    def __await__(self) -> Generator[Any, Any, AnswerT]: ...
+
+
 class _Upload:
     """What a client sends on its way to a replica. gRPC ends the call when reading fails, and does not say why."""
 
@@ -230,39 +212,31 @@ class _Upload:
 
 
 async def _answer(
-    replicas: Replicas[Stub], key: bytes, call: Callable[[Stub], Awaitable[Answer]], deadline: Deadline
+    replicas: Replicas[Stub],
+    key: bytes,
+    make_call: Callable[[Stub], _Call[Answer]],
+    deadline: Deadline,
 ) -> Answer:
     """The answer to an idempotent call."""
     route = Route(replicas, key)
     while True:
         replica = await route.replica(deadline)
-        with replica.call():
-            try:
-                with translated():
-                    return await call(replica.stub)
-            except InternvlError as error:
-                failure = error
-        await route.again(replica, failure, deadline)
+        call = make_call(replica.stub)
+        try:
+            with replica.calling(call):
+                return await call
+        except InternvlError as error:
+            await route.again(replica, error, deadline)
 
 
-async def _events(
-    stub: LlmServiceAsyncStub, request: llm_pb2.GenerateRequest, deadline: Deadline
-) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
-    call = stub.Generate(request, timeout=deadline.remaining(), metadata=outgoing_metadata())
-    try:
-        with translated():
-            async for event in call:
-                yield event
-    finally:
-        call.cancel()
+async def _ask_vision(stub: VisionServiceAsyncStub) -> Report:
+    status = await stub.GetStatus(vision_pb2.GetStatusRequest())
+    return Report((await stub.GetModelInfo(vision_pb2.GetModelInfoRequest())).info, status.batch_age_seconds)
 
 
-async def _vision_info(stub: VisionServiceAsyncStub) -> ModelInfo:
-    return (await stub.GetModelInfo(vision_pb2.GetModelInfoRequest())).info
-
-
-async def _llm_info(stub: LlmServiceAsyncStub) -> ModelInfo:
-    return (await stub.GetModelInfo(llm_pb2.GetModelInfoRequest())).info
+async def _ask_llm(stub: LlmServiceAsyncStub) -> Report:
+    status = await stub.GetStatus(llm_pb2.GetStatusRequest())
+    return Report((await stub.GetModelInfo(llm_pb2.GetModelInfoRequest())).info, status.step_age_seconds)
 
 
 def _differs(before: ModelInfo | Unavailable, now: ModelInfo | Unavailable) -> bool:

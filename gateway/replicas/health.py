@@ -1,13 +1,18 @@
 """Whether a replica gets calls, from the outcomes of checks and calls. Pure: the clock is handed in.
 
     absent ──check ok──> present ──call failed──> ejected ──pause over, check ok──> present
-       ^                    │
-       └─check failed───────┘  at once when it refuses; after MISSED_CHECKS when it does not answer
+       ^                  │   ^
+       │       check missed   check ok
+       │                  v   │
+       └─MISSED_CHECKS─── silent
 
-Each ejection within CALM_SECONDS of the one before lasts twice as long.
+A check that is refused makes it absent at once: it says that it does not serve, or cannot be reached. One that is
+missed, not answered in time, makes it silent: it may hang. So may one that answers and is stalled: its device works at
+one piece for too long (`StallBound`). Each ejection within CALM_SECONDS of the one before lasts twice as long.
 """
 
 import random
+from dataclasses import dataclass
 
 from internvl.common.v1.visual_pb2 import ModelInfo
 
@@ -17,10 +22,35 @@ _FIRST_EJECTION_SECONDS = 0.5
 _LONGEST_EJECTION_SECONDS = 15.0
 
 
-class ReplicaHealth:
-    """One replica's."""
+@dataclass(frozen=True)
+class Report:
+    """What a replica says of itself."""
 
-    def __init__(self) -> None:
+    info: ModelInfo
+    work_age_seconds: float
+    """Age of the step or batch on its device; 0 between two."""
+
+
+class StallBound:
+    """How long one piece of work may take on the devices of a service: some seconds, or longer where that is normal.
+
+    What is normal is learned: a piece that ended was none that hangs, and the next may take twice as long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def learn(self, ended_seconds: float) -> None:
+        """A piece of work ended that had been seen at this age."""
+        self.seconds = max(self.seconds, 2 * ended_seconds)
+
+
+class ReplicaHealth:
+    """Health of one replica."""
+
+    def __init__(self, bound: StallBound) -> None:
+        self._bound = bound
+        self._work_age_seconds = 0.0
         self.info: ModelInfo | None = None
         """What it serves, as of the last check; None while it is absent."""
         self.last_info: ModelInfo | None = None
@@ -34,23 +64,50 @@ class ReplicaHealth:
 
     @property
     def is_usable(self) -> bool:
-        """Present, and not ejected."""
-        return self.info is not None and self._ejected_until is None
+        """Present, neither ejected nor silent nor stalled."""
+        return self.is_answering and self._ejected_until is None
 
-    def check_passed(self, info: ModelInfo, now: float) -> None:
+    @property
+    def is_answering(self) -> bool:
+        """Present, neither silent nor stalled."""
+        return self.info is not None and not self.is_silent and not self.is_stalled
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it left the last check unanswered."""
+        return self._missed > 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether its device has worked at one piece for too long, as of the last check."""
+        return self._work_age_seconds > self._bound.seconds
+
+    def check_passed(self, report: Report, now: float) -> None:
         """It answers and says that it serves."""
+        # A process that was stopped reports an age that holds the time when it stood still.
+        age = 0.0 if self._missed else report.work_age_seconds
+        if not self._missed and age < self._work_age_seconds:
+            self._bound.learn(self._work_age_seconds)
         self.was_checked = True
         self._missed = 0
-        self.info = self.last_info = info
+        self.info = self.last_info = report.info
+        self._work_age_seconds = age
         if self._ejected_until is not None and now >= self._ejected_until:
             self._ejected_until = None
             self._returned = now
 
-    def check_failed(self, *, refused: bool) -> None:
-        """It says that it does not serve or cannot be reached (`refused`), or it did not answer in time."""
+    def check_refused(self) -> None:
+        """It says that it does not serve, or cannot be reached."""
+        self.was_checked = True
+        self._missed = 0
+        self._work_age_seconds = 0.0
+        self.info = None
+
+    def check_missed(self) -> None:
+        """It did not answer in time."""
         self.was_checked = True
         self._missed += 1
-        if refused or self._missed >= MISSED_CHECKS:
+        if self._missed >= MISSED_CHECKS:
             self.info = None
 
     def call_failed(self, now: float) -> None:

@@ -1,7 +1,8 @@
 """All replicas of one service: found, checked and chosen.
 
-Every replica has its own channel, and its own watch that asks for its health and its model. Ejection fails open: if
-every replica is ejected, all stay eligible.
+Every replica has its own channel, and its own watch that asks for its health and its model. One that is silent or
+stalled may hang: calls that bring nothing are ended there, and their requests try elsewhere; without an elsewhere they
+wait. Ejection fails open: if every replica is ejected, all stay eligible.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic
 
 from gateway.replicas.discovery import Discovery
+from gateway.replicas.health import Report
 from gateway.replicas.pairing import Identity, identity
 from gateway.replicas.rendezvous import LOAD_FACTOR, choose
 from gateway.replicas.replica import Replica, Stub
@@ -29,7 +31,7 @@ class Replicas(Generic[Stub]):
         self,
         discovery: Discovery,
         connect: Callable[[str], Replica[Stub]],
-        ask: Callable[[Stub], Awaitable[ModelInfo]],
+        ask: Callable[[Stub], Awaitable[Report]],
         budget: RetryBudget,
         *,
         load_factor: float = LOAD_FACTOR,
@@ -76,27 +78,27 @@ class Replicas(Generic[Stub]):
 
     async def close(self) -> None:
         """Ends all calls."""
-        for task in self._retiring:
-            task.cancel()
+        await stop(self._retiring)
         for replica in self.all:
             await replica.close()
 
     def choose(self, key: bytes, avoided: set[str]) -> Replica[Stub]:
-        """The best there is: usable and not avoided, else not avoided, else any. Raises BackendUnavailable."""
+        """The best there is: usable and not avoided, else one that answers, else any. Raises BackendUnavailable."""
         fitting = [replica for replica in self.all if self._fits(replica)]
-        present = [replica for replica in fitting if replica.health.info is not None]
-        usable = [replica for replica in present if replica.health.is_usable]
+        answering = [replica for replica in fitting if replica.health.is_answering]
+        usable = [replica for replica in answering if replica.health.is_usable]
         tiers: Iterable[list[Replica[Stub]]] = (
             [replica for replica in usable if replica.address not in avoided],
-            [replica for replica in present if replica.address not in avoided],
+            [replica for replica in answering if replica.address not in avoided],
             usable,
-            present,
+            answering,
+            [replica for replica in fitting if replica.health.info is not None],
             fitting,
         )
         candidates = next(filter(None, tiers), None)
         if candidates is None:
             raise BackendUnavailable("no replica of the service is there")
-        loads = {replica.address: replica.in_flight for replica in candidates}
+        loads = {replica.address: replica.in_flight_count for replica in candidates}
         return self._replicas[choose(key, loads, load_factor=self._load_factor)]
 
     def has_other(self, avoided: set[str]) -> bool:
@@ -114,8 +116,7 @@ class Replicas(Generic[Stub]):
         wanted = set(addresses)
         for address in self._replicas.keys() - wanted:
             log.info("a replica is gone", extra={"address": address})
-            self._watches.pop(address).cancel()
-            retiring = asyncio.create_task(self._replicas.pop(address).retire())
+            retiring = asyncio.create_task(_retire(self._replicas.pop(address), self._watches.pop(address)))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             changed()
@@ -129,4 +130,21 @@ class Replicas(Generic[Stub]):
             await replica.check(self._ask)
             if before != (replica.health.info, replica.health.was_checked):
                 changed()
+            if replica.health.is_silent or replica.health.is_stalled:
+                self._end_silent_calls(replica)
             await replica.wait(check_seconds)
+
+    def _end_silent_calls(self, replica: Replica[Stub]) -> None:
+        others = [other for other in self.all if other is not replica and self._fits(other) and other.health.is_usable]
+        if others and (count := replica.end_silent_calls()):
+            doing = "replica is stalled" if replica.health.is_stalled else "replica does not answer"
+            log.warning(doing, extra={"address": replica.address, "moved_call_count": count})
+
+
+async def _retire(replica: Replica[Stub], watch: asyncio.Task[None]) -> None:
+    """Lets its calls end, watched as before, then closes the channel."""
+    try:
+        await replica.idle()
+    finally:
+        await stop([watch])
+        await replica.close()

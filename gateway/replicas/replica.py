@@ -5,44 +5,85 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.replicas.calls import translated
-from gateway.replicas.health import ReplicaHealth
-from internvl.common.v1.visual_pb2 import ModelInfo
+from gateway.replicas.health import ReplicaHealth, Report
 from internvl.errors import InternvlError
+from internvl.transport.status import translated
 
 Stub = TypeVar("Stub")
-CHECK_TIMEOUT_SECONDS = 5.0
+
+
+class Cancellable(Protocol):
+    """A call of gRPC."""
+
+    def cancel(self) -> bool: ...
+
+
+class CallInFlight:
+    """A call to a replica, and when it last brought anything."""
+
+    def __init__(self, call: Cancellable) -> None:
+        self._call = call
+        self._heard_at = time.monotonic()
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self._heard_at
+
+    def heard(self) -> None:
+        """An event came."""
+        self._heard_at = time.monotonic()
+
+    def end(self) -> None:
+        """Fails with BackendUnavailable where it is awaited."""
+        self._call.cancel()
 
 
 class Replica(Generic[Stub]):
     """One address. Its channel is closed when it is retired and its last call has ended."""
 
-    def __init__(self, address: str, channel: grpc.aio.Channel, stub: Stub) -> None:
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel,
+        stub: Stub,
+        health: ReplicaHealth,
+        *,
+        check_timeout_seconds: float,
+    ) -> None:
         self.address = address
         self.stub = stub
-        self.health = ReplicaHealth()
-        self.in_flight = 0
+        self.health = health
         self._channel = channel
+        self._check_timeout_seconds = check_timeout_seconds
         self._checker = health_pb2_grpc.HealthStub(channel)
+        self._calls: set[CallInFlight] = set()
         self._doubt = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def in_flight_count(self) -> int:
+        """Calls that have not ended."""
+        return len(self._calls)
+
     @contextmanager
-    def call(self) -> Iterator[None]:
-        """Counts a call."""
-        self.in_flight += 1
+    def calling(self, call: Cancellable) -> Iterator[CallInFlight]:
+        """Counts a call while the context lasts, which cancels it at its end. Its errors become ours."""
+        in_flight = CallInFlight(call)
+        self._calls.add(in_flight)
         self._idle.clear()
         try:
-            yield
+            with translated():
+                yield in_flight
         finally:
-            self.in_flight -= 1
-            if self.in_flight == 0:
+            call.cancel()
+            self._calls.discard(in_flight)
+            if not self._calls:
                 self._idle.set()
 
     def call_failed(self) -> None:
@@ -50,21 +91,33 @@ class Replica(Generic[Stub]):
         self.health.call_failed(time.monotonic())
         self._doubt.set()
 
-    async def check(self, ask: Callable[[Stub], Awaitable[ModelInfo]]) -> None:
+    def end_silent_calls(self) -> int:
+        """Ends the calls that bring nothing; returns how many. For a replica that is silent or stalled.
+
+        Half the time of a check is enough: what came before the check began says nothing of now.
+        """
+        silent = [call for call in self._calls if call.silent_seconds > self._check_timeout_seconds / 2]
+        for call in silent:
+            call.end()
+        return len(silent)
+
+    async def check(self, ask: Callable[[Stub], Awaitable[Report]]) -> None:
         """Asks whether it serves, and what."""
+        begun = time.monotonic()
         try:
-            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._check_timeout_seconds):
                 with translated():
-                    info = await ask(self.stub) if await self._is_serving() else None
+                    report = await ask(self.stub) if await self._is_serving() else None
         except TimeoutError:
-            self.health.check_failed(refused=False)
+            if time.monotonic() - begun < 2 * self._check_timeout_seconds:  # else it was this process that stood still
+                self.health.check_missed()
         except InternvlError:
-            self.health.check_failed(refused=True)
+            self.health.check_refused()
         else:
-            if info is None:
-                self.health.check_failed(refused=True)
+            if report is None:
+                self.health.check_refused()
             else:
-                self.health.check_passed(info, time.monotonic())
+                self.health.check_passed(report, time.monotonic())
 
     async def _is_serving(self) -> bool:
         response = await self._checker.Check(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
@@ -81,10 +134,10 @@ class Replica(Generic[Stub]):
         except TimeoutError:
             return
 
-    async def retire(self) -> None:
-        """Lets its calls end, then closes the channel."""
+    async def idle(self) -> None:
+        """Returns when it has no call in flight."""
         await self._idle.wait()
-        await self._channel.close()
 
     async def close(self) -> None:
+        """Ends all calls."""
         await self._channel.close()

@@ -19,7 +19,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -28,7 +28,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from internvl import errors
-from internvl.transport.channel import channel_options
+from internvl.transport.channel import MIN_PING_SECONDS, channel_options
 from internvl.transport.status import DETAILS_KEY, status_code, to_status
 from shared.serving.metrics import CALL_SECONDS, CALLS, metrics_server
 from shared.serving.request_context import REQUEST_ID_KEY, enter_request
@@ -55,11 +55,11 @@ class Server:
         self._settings = settings
         self._health = health.aio.HealthServicer()
         options = [
-            *channel_options(settings.max_message_bytes),
+            *channel_options(settings.max_message_bytes, settings.keepalive),
             ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", int(MIN_PING_SECONDS * 1000)),
         ]
-        self.grpc = grpc.aio.server(interceptors=[_Boundary()], options=options)
+        self.grpc = grpc.aio.server(interceptors=[_Boundary(settings.default_deadline_seconds)], options=options)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         self.port = self._bind()
         self.stopping = asyncio.Event()
@@ -120,7 +120,10 @@ class Server:
 
 
 class _Boundary(grpc.aio.ServerInterceptor):
-    """Enters the request's ids, translates exceptions, logs the outcome. Wraps handlers of every kind."""
+    """Enters the request's ids, bounds its time, translates exceptions, logs the outcome. For all kinds."""
+
+    def __init__(self, default_deadline_seconds: float) -> None:
+        self._default_deadline_seconds = default_deadline_seconds
 
     async def intercept_service(
         self,
@@ -137,9 +140,8 @@ class _Boundary(grpc.aio.ServerInterceptor):
                 wrap = _answering if kind.endswith("unary") else _streaming
                 make = getattr(grpc, f"{kind}_rpc_method_handler")
                 read = _readable_stream if kind.startswith("stream") else _readable
-                return make(
-                    wrap(method, inner, read), _lenient(handler.request_deserializer), handler.response_serializer
-                )
+                wrapped = wrap(method, inner, read, self._default_deadline_seconds)
+                return make(wrapped, _lenient(handler.request_deserializer), handler.response_serializer)
         return handler
 
 
@@ -172,15 +174,16 @@ async def _readable_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _answering(
-    method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any]
+    method: str, inner: Callable[..., Awaitable[Any]], read: Callable[[Any], Any], seconds: float
 ) -> Callable[..., Awaitable[Any]]:
     @functools.wraps(inner)
     async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         call = _Call(method, context)
         try:
             await call.begin()
-            with span(method):
-                response = await inner(read(request), context)
+            async with call.bounded(seconds):
+                with span(method):
+                    response = await inner(read(request), context)
             call.end("OK")
             return response
         except asyncio.CancelledError:
@@ -193,21 +196,21 @@ def _answering(
 
 
 def _streaming(
-    method: str, inner: Callable[..., AsyncGenerator[Any]], read: Callable[[Any], Any]
-) -> Callable[..., AsyncIterator[Any]]:
+    method: str, inner: Callable[..., AsyncGenerator[Any]], read: Callable[[Any], Any], seconds: float
+) -> Callable[..., Awaitable[None]]:
     assert inspect.isasyncgenfunction(inner), f"{method} must be an async generator"
 
-    @functools.wraps(inner)
-    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         call = _Call(method, context)
         try:
             await call.begin()
-            with span(method):
-                async with aclosing(inner(read(request), context)) as events:
-                    async for event in events:
-                        yield event
+            async with call.bounded(seconds):
+                with span(method):
+                    async with aclosing(inner(read(request), context)) as events:
+                        async for event in events:
+                            await context.write(event)
             call.end("OK")
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             call.end("CANCELLED")
             raise
         except Exception as error:  # noqa: BLE001 - the last place an error can be turned into a status
@@ -227,6 +230,17 @@ class _Call:
     async def begin(self) -> None:
         request = enter_request(tuple(self._context.invocation_metadata() or ()))
         await self._context.send_initial_metadata(((REQUEST_ID_KEY, request.request_id),))
+
+    @asynccontextmanager
+    async def bounded(self, seconds: float) -> AsyncIterator[None]:
+        """Around the work: a call that names no deadline has this one. Raises DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(seconds if self._context.time_remaining() is None else None) as scope:
+                yield
+        except TimeoutError:
+            if scope.expired():
+                raise errors.DeadlineExceeded(f"the call named no deadline and took over {seconds:g} s") from None
+            raise
 
     async def fail(self, error: Exception) -> NoReturn:
         """Ends the call with the error's status."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
+from internvl.transport.channel import MIN_PING_SECONDS, Keepalive
 from internvl.transport.tls import TlsFiles
 from shared.serving.tls import PeerTls
 from shared.store.redis_url import RedisUrl
@@ -43,6 +44,12 @@ class ServiceSettings(BaseSettings):
     """debug, info, warning or error."""
     max_message_bytes: int = 64 * MEBIBYTE
     """Largest gRPC message, both ways; larger media go through chunked uploads."""
+    default_deadline_seconds: float = Field(default=600.0, gt=0)
+    """How long a gRPC call may take that names no deadline."""
+    keepalive_seconds: float = Field(default=8.0, ge=MIN_PING_SECONDS)
+    """Silence after which the peer of a gRPC connection is pinged, caller or service; unlike TCP's own keepalive."""
+    keepalive_timeout_seconds: float = Field(default=4.0, gt=0)
+    """How long it may take to answer; then the connection is closed, and its calls fail or end."""
     drain_seconds: float = 30.0
     """How long requests in flight may take after SIGTERM."""
     tls_certificate: Path | None = None
@@ -59,6 +66,11 @@ class ServiceSettings(BaseSettings):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca needs tls_certificate and tls_key")
         return self
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """Of connections from callers and to other services."""
+        return Keepalive(self.keepalive_seconds, self.keepalive_timeout_seconds)
 
     @property
     def tls_files(self) -> TlsFiles | None:

@@ -22,6 +22,7 @@ from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.redis_server import server_binary, start_redis
 from internvl.client import ChatClient, ChatSession, Finished
 from shared.store.redis_store import RedisStore
+from tests.support.mortal import mortal
 
 FAKES = {
     "vision": (sys.executable, "-m", "tests.deploy.fake_service", "vision"),
@@ -148,7 +149,7 @@ LAUNCHER = textwrap.dedent("""
 async def start_launcher(log_folder: Path) -> tuple[asyncio.subprocess.Process, list[int]]:
     """A launcher that serves, and what it started."""
     launcher = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LAUNCHER, str(log_folder), stdout=asyncio.subprocess.PIPE
+        *mortal([sys.executable, "-c", LAUNCHER, str(log_folder)]), stdout=asyncio.subprocess.PIPE
     )
     assert launcher.stdout is not None
     async with asyncio.timeout(30):

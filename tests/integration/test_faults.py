@@ -53,4 +53,4 @@ async def _crash_in_mid_reply(cluster: Cluster, load: Load) -> None:
 
 
 def _moved(cluster: Cluster) -> bool:
-    return "a reply goes on elsewhere" in cluster.log("gateway-0") + cluster.log("gateway-1")
+    return "reply resumed on another replica" in cluster.log("gateway-0") + cluster.log("gateway-1")

@@ -1,5 +1,6 @@
 """Rows reach the engine whole and right, or not at all; the store may be gone as long as a holder has them."""
 
+import asyncio
 import math
 import struct
 import subprocess
@@ -130,8 +131,12 @@ class Holder(vision_pb2_grpc.VisionServiceServicer):  # the other calls answer U
 
     values: tuple[bytes, ...] = (MANIFEST.pack(VISUAL.key), *framed(TENSOR))
 
+    hangs_after: int | None = None
+
     async def ReadEmbedding(self, request: Any, context: Any) -> AsyncIterator[vision_pb2.ReadEmbeddingResponse]:  # noqa: N802
-        for value in self.values:
+        for index, value in enumerate(self.values):
+            if index == self.hangs_after:
+                await asyncio.Event().wait()
             yield vision_pb2.ReadEmbeddingResponse(value=value)
 
 
@@ -168,6 +173,17 @@ async def test_from_its_holder_when_the_store_is_down(holder: Visual) -> None:
 async def test_a_holder_that_is_gone(loader: EmbeddingLoader) -> None:
     with pytest.raises(EmbeddingNotFound):
         await loader.load(replace(VISUAL, holder="127.0.0.1:1"), 0, 12)
+
+
+@pytest.mark.parametrize("sent_count", [0, 2])
+async def test_a_holder_that_hangs_has_nothing(
+    store: EmbeddingStore, holder: Visual, monkeypatch: pytest.MonkeyPatch, sent_count: int
+) -> None:
+    monkeypatch.setattr(Holder, "hangs_after", sent_count)
+    loader = EmbeddingLoader(store, hidden_size=WIDTH, max_message_bytes=1 << 20, holder_seconds=0.3)
+    with pytest.raises(EmbeddingNotFound):
+        await asyncio.wait_for(loader.load(holder, 0, 12), 20)
+    await loader.close()
 
 
 async def test_a_holder_that_sends_too_little(

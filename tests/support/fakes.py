@@ -43,6 +43,8 @@ class Fake:
 
     def __init__(self) -> None:
         self.info = model_info()
+        self.work_age_seconds = 0.0
+        """Age of the work on its device, as it reports it."""
         self.checks = 0
         """How often it was asked what it serves."""
         self.failures: list[InternvlError] = []
@@ -127,7 +129,7 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer, Fake):
     async def GetStatus(  # noqa: N802
         self, request: vision_pb2.GetStatusRequest, context: Context
     ) -> vision_pb2.GetStatusResponse:
-        return vision_pb2.GetStatusResponse()
+        return vision_pb2.GetStatusResponse(batch_age_seconds=self.work_age_seconds)
 
     def _identify(self, request: vision_pb2.EncodeRequest | vision_pb2.EncodeVideoRequest) -> str:
         if request.HasField("data"):
@@ -195,7 +197,7 @@ class FakeLlm(llm_pb2_grpc.LlmServiceServicer, Fake):
     async def GetStatus(  # noqa: N802
         self, request: llm_pb2.GetStatusRequest, context: Context
     ) -> llm_pb2.GetStatusResponse:
-        return llm_pb2.GetStatusResponse()
+        return llm_pb2.GetStatusResponse(step_age_seconds=self.work_age_seconds)
 
 
 def tls_settings(tls: TlsFiles | None) -> dict[str, Any]:

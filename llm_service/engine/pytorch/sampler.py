@@ -54,18 +54,18 @@ def sample(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[SampledTok
 
 def _choose(logits: torch.Tensor, rows: Sequence[SamplingRow]) -> list[int]:
     """The likeliest token of each row once adjusted, or where there is a temperature a draw. Copies no other row."""
-    best = logits.argmax(dim=-1)
-    changed = [index for index, row in enumerate(rows) if not row.is_plain]
-    if changed:
-        adjusted = _adjusted(logits[changed], [rows[index] for index in changed])
-        best[changed] = adjusted.argmax(dim=-1)
-    token_ids: list[int] = best.tolist()
     drawn = [index for index, row in enumerate(rows) if row.parameters.temperature > 0]
+    changed = [index for index, row in enumerate(rows) if row.parameters.temperature <= 0 and not row.is_plain]
+    token_ids: list[int] = [0] * len(rows)
+    if len(drawn) + len(changed) < len(rows):
+        token_ids = logits.argmax(dim=-1).tolist()
+    if changed:
+        best = _adjusted(logits[changed], [rows[index] for index in changed]).argmax(dim=-1)
+        for index, token_id in zip(changed, best.tolist(), strict=True):
+            token_ids[index] = token_id
     if drawn:
-        scores = logits[drawn]
-        if both := [index for index in drawn if index in changed]:
-            scores[[drawn.index(index) for index in both]] = adjusted[[changed.index(index) for index in both]]
         parameters = [rows[index].parameters for index in drawn]
+        scores = _adjusted(logits[drawn], [rows[index] for index in drawn])
         scores /= torch.tensor([each.temperature for each in parameters], device=logits.device)[:, None]
         numbers = [uniform(rows[index].parameters.seed, rows[index].token_index) for index in drawn]
         for index, token_id in zip(drawn, draw(scores, parameters, numbers), strict=True):

@@ -99,7 +99,7 @@ class VllmEngine(Engine):
         self._numbers = itertools.count()
         self._closing: Unavailable | None = None
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._watches = [asyncio.create_task(self._watch_vllm())]
+        self._watches = [asyncio.create_task(watch) for watch in (self._watch_vllm(), self._watch_steps())]
 
     @classmethod
     async def start(cls, options: VllmOptions, grammars: Grammars | None = None) -> Self:
@@ -110,7 +110,6 @@ class VllmEngine(Engine):
         async with aclosing(engine.generate(request)) as tokens:
             async for _ in tokens:
                 pass
-        engine._watches.append(asyncio.create_task(engine._watch_steps()))
         return engine
 
     def _new_stats(self, vllm_config: VllmConfig, engine_index: int = 0) -> _Stats:

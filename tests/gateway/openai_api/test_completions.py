@@ -11,9 +11,10 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from internvl.common.v1 import visual_pb2
-from internvl.errors import BadOption, DeadlineExceeded, EmbeddingInvalid, QueueFull
+from internvl.errors import BadOption, DeadlineExceeded, EmbeddingInvalid, ImageUnreadable, PromptTooLong, QueueFull
 from tests.gateway.openai_api.conftest import MODEL
-from tests.support.fakes import FakeLlm, FakeVision
+from tests.support.fakes import FakeLlm, FakeVision, serving
+from tests.support.gateway import gateway_settings, gateway_with
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
@@ -39,6 +40,26 @@ async def test_a_reply(openai_client: openai.AsyncOpenAI) -> None:
     assert completion.usage.total_tokens == 9
     assert completion.usage.prompt_tokens_details is not None
     assert completion.usage.prompt_tokens_details.cached_tokens == 0
+
+
+@pytest.mark.parametrize("picture_count", [0, 3])
+async def test_choices_that_all_fail_are_answered(vision: FakeVision, llm: FakeLlm, picture_count: int) -> None:
+    """Sixteen failures in about the same moment; a third of such requests had no answer once."""
+    pictures = [picture(b"%d" % index) for index in range(picture_count)]
+    body = {"model": MODEL, "n": 16, "messages": asking(*pictures)}
+    async with (
+        serving(vision) as vision_address,
+        serving(llm) as llm_address,
+        gateway_with(gateway_settings(vision_address, llm_address, http_port=0, max_concurrent_requests=64)) as served,
+        httpx.AsyncClient(base_url=f"http://{served.http}", timeout=60) as client,
+    ):
+        for _ in range(8):
+            llm.failures = [PromptTooLong("too long") for _ in range(16)]
+            vision.failures = [ImageUnreadable("no image") for _ in range(16 * picture_count)]
+            answer = await client.post("/v1/chat/completions", json=body)
+            assert answer.status_code == 400, answer.text
+        llm.failures, vision.failures = [], []
+        assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
 
 
 async def test_a_stream(openai_client: openai.AsyncOpenAI) -> None:

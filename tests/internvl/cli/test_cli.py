@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from gateway.tenancy.key_file import KeyFile, key_digest
 from internvl.cli.option_groups import parse_increment, with_port
@@ -43,6 +44,29 @@ async def test_ask_writes_only_the_answer(gateway: str, picture: Path, llm: Fake
     (request,) = llm.requests
     assert [part.WhichOneof("part") for part in request.messages[0].parts] == ["image", "image", "text"]
     assert request.visual.position_increment == 0.25
+
+
+async def test_ask_draws_the_regions_that_the_answer_names(gateway: str, tmp_path: Path, llm: FakeLlm) -> None:
+    source, target = tmp_path / "image.png", tmp_path / "out.png"
+    Image.new("RGB", (200, 100), "white").save(source)
+    llm.words = ["<ref>it</ref><box>[[100, 200, ", "500, 800]]</box>"]
+    arguments = ("--image", str(source), "--boxes", str(target), "--address", gateway)
+    code, output, errors = await internvl("ask", "where?", *arguments)
+    assert (code, output, errors) == (0, "<ref>it</ref><box>[[100, 200, 500, 800]]</box>\n", "")
+    with Image.open(target) as drawn:
+        assert drawn.size == (200, 100)
+        assert drawn.getpixel((20, 50)) != (255, 255, 255)
+        assert drawn.getpixel((60, 80)) != (255, 255, 255)
+        assert drawn.getpixel((60, 50)) == drawn.getpixel((150, 50)) == (255, 255, 255)
+
+
+async def test_boxes_take_one_image(gateway: str, picture: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.png"
+    arguments = ("--image", str(picture), "--image", str(picture), "--boxes", str(target), "--address", gateway)
+    code, _, errors = await internvl("ask", "where?", *arguments)
+    assert code == 2
+    assert "one image" in errors
+    assert not target.exists()
 
 
 async def test_ask_reports_the_reason_on_standard_error(gateway: str, picture: Path, vision: FakeVision) -> None:

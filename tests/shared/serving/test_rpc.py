@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
-from internvl.errors import BadOption, Internal, InternvlError, QueueFull
+from internvl.errors import BadOption, DeadlineExceeded, Internal, InternvlError, QueueFull
 from internvl.transport.channel import open_channel
 from internvl.transport.status import from_call_error
 from shared.serving.rpc import Server
@@ -39,6 +39,7 @@ class Raising(chat_pb2_grpc.ChatServiceServicer):
         self.error: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.reached = asyncio.Event()
+        self.cancelled = asyncio.Event()
 
     async def GetModelInfo(  # noqa: N802
         self, request: chat_pb2.GetModelInfoRequest, context: Context
@@ -51,7 +52,11 @@ class Raising(chat_pb2_grpc.ChatServiceServicer):
         yield chat_pb2.ChatResponse(delta=chat_pb2.Delta(text="first"))
         self.reached.set()
         if self.gate is not None:
-            await self.gate.wait()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
         if self.error is not None:
             raise self.error
         yield chat_pb2.ChatResponse(delta=chat_pb2.Delta(text="last"))
@@ -74,6 +79,59 @@ async def channel(server: Server) -> AsyncIterator[grpc.aio.Channel]:
     await server.grpc.start()
     async with open_channel(f"127.0.0.1:{server.port}", max_message_bytes=1 << 20) as channel:
         yield channel
+    await server.grpc.stop(0)
+
+
+HANGING_CLIENT = """
+import asyncio, os, signal, sys
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
+from internvl.transport.channel import open_channel
+
+async def main():
+    async with open_channel(sys.argv[1], max_message_bytes=1 << 20) as channel:
+        async for _ in chat_pb2_grpc.ChatServiceStub(channel).Chat(chat_pb2.ChatRequest()):
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_calls_of_a_client_that_hangs_end(servicer: Raising) -> None:
+    """Stopped, not ended: its connection stays open, and only a ping tells."""
+    server = Server(LoopbackSettings(keepalive_seconds=1.0, keepalive_timeout_seconds=1.0))
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.grpc)
+    servicer.gate = asyncio.Event()
+    await server.grpc.start()
+    client = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGING_CLIENT, f"127.0.0.1:{server.port}")
+    try:
+        async with asyncio.timeout(60):
+            await servicer.cancelled.wait()
+    finally:
+        client.kill()
+        await client.wait()
+        await server.grpc.stop(0)
+
+
+@pytest.mark.parametrize("named", [None, 30.0])
+async def test_a_call_without_a_deadline_has_the_servers(servicer: Raising, named: float | None) -> None:
+    server = Server(LoopbackSettings(default_deadline_seconds=0.5))
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.grpc)
+    servicer.gate = asyncio.Event()
+    await server.grpc.start()
+    async with open_channel(f"127.0.0.1:{server.port}", max_message_bytes=1 << 20) as channel:
+        events = aiter(chat_pb2_grpc.ChatServiceStub(channel).Chat(chat_pb2.ChatRequest(), timeout=named))
+        assert (await anext(events)).delta.text == "first"
+        if named is None:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await asyncio.wait_for(anext(events), 30)
+            error = from_call_error(caught.value)
+            assert isinstance(error, DeadlineExceeded)
+            assert "0.5 s" in error.message
+            assert servicer.cancelled.is_set()
+        else:
+            await asyncio.sleep(1.0)
+            servicer.gate.set()
+            assert (await anext(events)).delta.text == "last"
     await server.grpc.stop(0)
 
 

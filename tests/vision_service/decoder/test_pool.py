@@ -75,7 +75,7 @@ async def pid_of(pool: DecoderPool) -> int:
 
 async def equal_to_decoding_in_place(pool: DecoderPool, job: Job, data: bytes) -> None:
     there, here = await pool.decode(job, data), await ThreadDecoders().decode(job, data)
-    assert (there.counts, there.source_count) == (here.counts, here.source_count)
+    assert (there.counts, there.source_count, there.size) == (here.counts, here.source_count, here.size)
     assert np.array_equal(there.tiles, here.tiles)
 
 

@@ -16,7 +16,7 @@ from internvl.cli.option_groups import Connection, parse_increment
 from internvl.cli.output import note, report
 from internvl.client.chat_client import ChatClient
 from internvl.client.events import Finished, Started
-from internvl.client.messages import Image, Piece, Video, Visual
+from internvl.client.messages import CombinedImage, Image, Piece, Video, Visual
 from internvl.client.session import ChatSession, follow
 from internvl.errors import InternvlError
 
@@ -145,7 +145,7 @@ class Conversation:
             {
                 "role": message.role,
                 "parts": [
-                    part if isinstance(part, str) else {type(part).__name__.lower(): len(part.data or b"")}
+                    part if isinstance(part, str) else {type(part).__name__.lower(): _byte_count(part)}
                     for part in message.parts
                 ],
             }
@@ -174,3 +174,8 @@ class Conversation:
         _, finished = await write_reply(self._session, parts)
         if finished.reason == "length":
             note("(cut at the token limit)", style="dim")
+
+
+def _byte_count(part: Image | CombinedImage | Video) -> int:
+    files = part.images if isinstance(part, CombinedImage) else (part,)
+    return sum(len(file.data or b"") for file in files)

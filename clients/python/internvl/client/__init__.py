@@ -36,6 +36,7 @@ from internvl.client.output import Choice, JsonObject, JsonSchema, Lark, Regex
 from internvl.client.session import ChatSession, follow
 from internvl.client.sync_client import SyncChatClient, SyncChatSession
 from internvl.client.tools import Tool, ToolCall, ToolCallDelta, Tools
+from internvl.transport.channel import Keepalive
 from internvl.transport.tls import TlsFiles
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Image",
     "JsonObject",
     "JsonSchema",
+    "Keepalive",
     "Lark",
     "Media",
     "Message",

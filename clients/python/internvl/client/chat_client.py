@@ -4,16 +4,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
-import grpc
-
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from internvl.client.events import Event, event_of
 from internvl.client.messages import Message, Sampling, Visual, chat_request
 from internvl.client.tools import Tools
 from internvl.common.v1.visual_pb2 import ModelInfo
-from internvl.transport.channel import open_channel
+from internvl.transport.channel import DEFAULT_KEEPALIVE, Keepalive, open_channel
 from internvl.transport.chunks import chunks
-from internvl.transport.status import from_call_error
+from internvl.transport.status import translated
 from internvl.transport.tls import TlsFiles, channel_credentials
 
 DEFAULT_ADDRESS = "127.0.0.1:50050"
@@ -34,12 +32,16 @@ class ChatClient:
         *,
         api_key: str | None = None,
         tls: TlsFiles | None = None,
+        keepalive: Keepalive = DEFAULT_KEEPALIVE,
     ) -> None:
         """`tls` names who must have signed the gateway's certificate (None in it: the system's authorities), and for
-        mTLS one's own certificate; without it the connection is in the clear. Raises ValueError for unusable files.
+        mTLS one's own certificate; without it the connection is in the clear. `keepalive` says when a gateway that
+        hangs counts as dead. Raises ValueError for unusable files.
         """
         credentials = None if tls is None else channel_credentials(tls)
-        self._channel = open_channel(address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials)
+        self._channel = open_channel(
+            address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials, keepalive=keepalive
+        )
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)
         self._media = chat_pb2_grpc.MediaServiceStub(self._channel)
@@ -69,11 +71,10 @@ class ChatClient:
         request = chat_request(messages, sampling or Sampling(), visual or Visual(), tools)
         call = self._chat.Chat(request, timeout=timeout, metadata=self._metadata)
         try:
-            async for response in call:
-                if (event := event_of(response)) is not None:
-                    yield event
-        except grpc.aio.AioRpcError as error:
-            raise from_call_error(error) from error
+            with translated():
+                async for response in call:
+                    if (event := event_of(response)) is not None:
+                        yield event
         finally:
             call.cancel()
 
@@ -87,18 +88,14 @@ class ChatClient:
     ) -> str:
         """Sends a file in chunks; returns the id for `Image(id=...)` or `Video(id=...)`."""
         requests = _upload_requests(data, kind, on_progress)
-        try:
+        with translated():
             return (await self._media.Upload(requests, timeout=timeout, metadata=self._metadata)).id
-        except grpc.aio.AioRpcError as error:
-            raise from_call_error(error) from error
 
     async def model_info(self, *, wait_seconds: float = 5.0) -> ModelInfo:
         """What is served, and its limits."""
-        try:
-            request = chat_pb2.GetModelInfoRequest()
+        request = chat_pb2.GetModelInfoRequest()
+        with translated():
             return (await self._chat.GetModelInfo(request, timeout=wait_seconds, metadata=self._metadata)).info
-        except grpc.aio.AioRpcError as error:
-            raise from_call_error(error) from error
 
 
 def _upload_requests(

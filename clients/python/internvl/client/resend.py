@@ -1,12 +1,46 @@
-"""A reply that is asked for again goes on where it broke off. Pure.
+"""A reply that is asked for again: which of its events are new, and when to ask. Pure, but for the clock.
 
 What is sampled depends on the seed and the token's index only, so the same request gives the same reply: what its
 reader has already is left out.
 """
 
+import time
 from dataclasses import replace
 
 from internvl.client.events import Delta, Event, Finished, Started
+from internvl.errors import ModelMismatch, Unavailable
+from internvl.transport.deadline import Deadline
+from internvl.transport.pauses import pause_seconds
+
+RESENDS = 6
+"""How often a reply is asked for again when nothing new came meanwhile."""
+ROLLOUT_SECONDS = 300.0
+"""How long a roll-out is waited for by a caller that names no deadline."""
+
+
+class Absence:
+    """How long to wait for a gateway that cannot answer: a few pauses, or a roll-out's time where that is the cause."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._attempt = 0
+        moment = time.monotonic() + ROLLOUT_SECONDS if deadline.moment is None else deadline.moment
+        self._rollout_until = moment
+
+    def is_over(self) -> None:
+        """Something new came."""
+        self._attempt = 0
+
+    def pause(self, error: Unavailable) -> float:
+        """Seconds until the reply is asked for again. Raises `error` when it is not to be."""
+        self._attempt = min(self._attempt + 1, RESENDS + 1)
+        seconds = pause_seconds(self._attempt)
+        if isinstance(error, ModelMismatch):
+            may_wait = time.monotonic() + seconds < self._rollout_until
+        else:
+            may_wait = self._attempt <= RESENDS
+        if not may_wait:
+            raise error
+        return seconds
 
 
 class Seen:

@@ -21,18 +21,15 @@ from internvl.client.messages import (
     tool_result,
     user,
 )
-from internvl.client.resend import Seen
+from internvl.client.resend import Absence, Seen
 from internvl.client.tools import ToolCall, ToolCalls, Tools
-from internvl.errors import BackendUnavailable, MediaExpired
+from internvl.errors import MediaExpired, Unavailable
 from internvl.transport.deadline import Deadline
-from internvl.transport.pauses import pause_seconds
 
 File = TypeVar("File", bound=Medium)
 
 INLINE_BYTES = 4 << 20
 """A session uploads files that are larger, and refers to them by id."""
-RESENDS = 6
-"""How often a session asks again when the gateway is gone and nothing new came meanwhile."""
 
 
 class ChatSession:
@@ -40,6 +37,7 @@ class ChatSession:
 
     A turn that fails or is stopped leaves the history as it was. Files that the server no longer has are sent again,
     and so is a turn whose gateway goes: an address may name several (`ipv4:10.0.0.1:50050,10.0.0.2:50050`, a DNS name).
+    While the services behind it change to another checkpoint a turn waits for them.
     """
 
     def __init__(
@@ -67,25 +65,13 @@ class ChatSession:
         """The history, with the bytes of every file."""
         return tuple(self._history)
 
-    async def ask(
-        self,
-        *parts: Piece,
-        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
-    ) -> AsyncGenerator[Event, None]:
+    def ask(self, *parts: Piece, timeout: float | None = 300.0) -> AsyncGenerator[Event, None]:
         """One turn. A string is text; bytes and paths are images."""
-        async with aclosing(self._turn([user(*parts)], timeout)) as events:
-            async for event in events:
-                yield event
+        return self._turn([user(*parts)], timeout)
 
-    async def give_results(
-        self,
-        results: Mapping[str, str],
-        timeout: float | None = 300.0,  # noqa: ASYNC109 - it travels with the call, as its deadline
-    ) -> AsyncGenerator[Event, None]:
+    def give_results(self, results: Mapping[str, str], timeout: float | None = 300.0) -> AsyncGenerator[Event, None]:
         """The turn after one that called tools: the result of each call, by the call's id."""
-        async with aclosing(self._turn([tool_result(*each) for each in results.items()], timeout)) as events:
-            async for event in events:
-                yield event
+        return self._turn([tool_result(*each) for each in results.items()], timeout)
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -105,42 +91,32 @@ class ChatSession:
                 yield event
 
     async def _answer(self, messages: Sequence[Message], seconds: float | None) -> AsyncGenerator[Event, None]:
-        """Asks again when files are gone, and when the gateway is: the reader has every event once."""
+        """Asks again when files are gone, and when the gateway or what is behind it is. Every event comes once."""
         deadline, sampling = Deadline.after(seconds), _repeatable(self._sampling or Sampling())
-        seen, attempt = Seen(), 0
+        seen, absence = Seen(), Absence(deadline)
         while True:
             may_resend = bool(self._ids)
             seen.begin()
             try:
-                async with aclosing(self._events(messages, sampling, deadline.remaining())) as events:
+                sendable = [await self._sendable(message, deadline) for message in messages]
+                seconds = deadline.remaining()
+                reply = self._client.chat(
+                    sendable, sampling=sampling, visual=self.visual, tools=self.tools, timeout=seconds
+                )
+                async with aclosing(reply) as events:
                     async for event in events:
+                        if isinstance(event, Started):
+                            self._learn(messages, event.media)
                         if (news := seen.news(event)) is not None:
-                            attempt = 0
+                            absence.is_over()
                             yield news
                 return
             except MediaExpired:
                 if not may_resend:
                     raise
                 self._ids.clear()
-            except BackendUnavailable:
-                attempt += 1
-                if attempt > RESENDS:
-                    raise
-                await asyncio.sleep(pause_seconds(attempt))
-
-    async def _events(
-        self, messages: Sequence[Message], sampling: Sampling, seconds: float | None
-    ) -> AsyncGenerator[Event, None]:
-        deadline = Deadline.after(seconds)
-        sendable = [await self._sendable(message, deadline) for message in messages]
-        reply = self._client.chat(
-            sendable, sampling=sampling, visual=self.visual, tools=self.tools, timeout=deadline.remaining()
-        )
-        async with aclosing(reply) as events:
-            async for event in events:
-                if isinstance(event, Started):
-                    self._learn(messages, event.media)
-                yield event
+            except Unavailable as error:
+                await asyncio.sleep(absence.pause(error))
 
     async def _sendable(self, message: Message, deadline: Deadline) -> Message:
         return replace(message, parts=tuple([await self._sendable_part(part, deadline) for part in message.parts]))

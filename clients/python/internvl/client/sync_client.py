@@ -20,6 +20,7 @@ from internvl.client.messages import Message, Piece, Sampling, Visual
 from internvl.client.session import ChatSession
 from internvl.client.tools import ToolCall, Tools
 from internvl.common.v1.visual_pb2 import ModelInfo
+from internvl.transport.channel import DEFAULT_KEEPALIVE, Keepalive
 from internvl.transport.tls import TlsFiles
 
 Answer = TypeVar("Answer")
@@ -29,12 +30,17 @@ class SyncChatClient:
     """One gateway. Open while its context lasts."""
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, api_key: str | None = None, tls: TlsFiles | None = None
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        api_key: str | None = None,
+        tls: TlsFiles | None = None,
+        keepalive: Keepalive = DEFAULT_KEEPALIVE,
     ) -> None:
         """As ChatClient. Raises ValueError for unusable TLS files."""
         self._thread = _LoopThread()
         try:
-            self._client = self._thread.run(_opened(address, api_key, tls))
+            self._client = self._thread.run(_opened(address, api_key, tls, keepalive))
         except BaseException:
             self._thread.close()
             raise
@@ -143,5 +149,5 @@ class _LoopThread:
         self._loop.close()
 
 
-async def _opened(address: str, api_key: str | None, tls: TlsFiles | None) -> ChatClient:
-    return ChatClient(address, api_key=api_key, tls=tls)
+async def _opened(address: str, api_key: str | None, tls: TlsFiles | None, keepalive: Keepalive) -> ChatClient:
+    return ChatClient(address, api_key=api_key, tls=tls, keepalive=keepalive)

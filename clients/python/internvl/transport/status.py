@@ -3,6 +3,10 @@
 A status carries one ErrorInfo (domain `internvl`), a BadRequest where a field is at fault, a RetryInfo on overload.
 """
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -62,6 +66,24 @@ def from_call_error(error: grpc.aio.AioRpcError) -> errors.InternvlError:
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return errors.ResourceExhausted(message)
     return errors.Internal(message)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around a call: its errors become ours.
+
+    gRPC raises CancelledError also for a call that was cancelled elsewhere, by the peer or by who watches over it; that
+    is a peer that is gone.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_call_error(error) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise errors.BackendUnavailable("the service ended the call") from error
 
 
 def _from_status(status: status_pb2.Status) -> errors.InternvlError | None:
