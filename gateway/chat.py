@@ -58,7 +58,7 @@ class Chat:
         turn = _Turn(self._backends, tenant, deadline)
         embeddings = await turn.encode(distinct(media))
         clock.encoded()
-        told = ReplyEvents(request, media, [embeddings[medium] for medium in media])
+        told = ReplyEvents(request, [embeddings[medium] for medium in media])
         yield told.started(model, warnings(request))
         async with aclosing(turn.generate(request, media, embeddings)) as events:
             async for event in events:

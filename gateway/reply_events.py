@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 
 from gateway.grounding import Images, ImageSize, Regions
-from gateway.media.files import MediaKind, Medium
+from gateway.media.files import medium_count
 from gateway.translation import Encoded
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1 import tools_pb2
@@ -14,11 +14,11 @@ from internvl.llm.v1 import llm_pb2
 class ReplyEvents:
     """What a reply tells, over however many calls it is made."""
 
-    def __init__(self, request: chat_pb2.ChatRequest, media: Sequence[Medium], encoded: Sequence[Encoded]) -> None:
-        """`encoded`: the media, in order."""
+    def __init__(self, request: chat_pb2.ChatRequest, encoded: Sequence[Encoded]) -> None:
+        """`encoded`: the request's media, in order."""
         self._id = uuid.uuid4().hex
         self._encoded = encoded
-        self._regions = Regions(_images(request, media, encoded))
+        self._regions = Regions(_images(request, encoded))
 
     def started(self, model: str, warnings: Sequence[str]) -> chat_pb2.ChatResponse:
         """The first event."""
@@ -51,12 +51,19 @@ class ReplyEvents:
         return told
 
 
-def _images(request: chat_pb2.ChatRequest, media: Sequence[Medium], encoded: Sequence[Encoded]) -> Images:
-    sizes = [
-        ImageSize(each.width, each.height)
-        for medium, each in zip(media, encoded, strict=True)
-        if medium.kind is MediaKind.IMAGE
-    ]
-    counts = [sum(part.HasField("image") for part in message.parts) for message in request.messages]
-    last = next((count for count in reversed(counts) if count), 0)
-    return Images(sizes, range(len(sizes) - last, len(sizes)))
+def _images(request: chat_pb2.ChatRequest, encoded: Sequence[Encoded]) -> Images:
+    """A combined image counts once, and has no size: its files have."""
+    rest = iter(encoded)
+    sizes: list[ImageSize] = []
+    last_message = range(0)
+    for message in request.messages:
+        first = len(sizes)
+        for part in message.parts:
+            shown = [next(rest) for _ in range(medium_count(part))]
+            if part.HasField("image"):
+                sizes.append(ImageSize(shown[0].width, shown[0].height))
+            elif part.HasField("combined"):
+                sizes.append(ImageSize(0, 0))
+        if len(sizes) > first:
+            last_message = range(first, len(sizes))
+    return Images(sizes, last_message)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploy.local.options import StackOptions
 from deploy.local.process import LaunchError
+from shared.checkpoint.files import CheckpointInvalid, refuse_adapter
 
 _EXTRAS = {
     "torch": "vision,llm",
@@ -55,6 +56,10 @@ def _check_model(model: str) -> None:
         if model.startswith((".", "/", "~")) or model.count("/") != 1:
             raise LaunchError(f"there is no folder {model}")
         return
+    try:
+        refuse_adapter(folder)
+    except CheckpointInvalid as error:
+        raise LaunchError(str(error)) from None
     if not (folder / "config.json").is_file():
         raise LaunchError(f"{model} is no checkpoint: it has no config.json")
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 _STRIDES = tuple(2**power for power in range(9))
-_NEEDED = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+_NEEDED = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+)
 """Keys without which transformers would take the numbers of another model."""
 
 

@@ -26,7 +26,7 @@ INTERNVL3_1B: dict[str, Any] = {
     "use_thumbnail": True,
     "llm_config": {
         "model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14,
-        "max_position_embeddings": 32768,
+        "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151674, "max_position_embeddings": 32768,
     },
     "vision_config": {
         "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,

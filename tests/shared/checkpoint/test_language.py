@@ -20,12 +20,15 @@ QWEN: dict[str, Any] = {
     "hidden_size": 896,
     "num_hidden_layers": 24,
     "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "intermediate_size": 4864,
+    "vocab_size": 151674,
     "max_position_embeddings": 32768,
     "rope_theta": 1e6,
 }
 
 
-@pytest.mark.parametrize("key", ["model_type", "hidden_size", "num_attention_heads", "max_position_embeddings"])
+@pytest.mark.parametrize("key", ["model_type", "vocab_size", "num_key_value_heads", "max_position_embeddings"])
 def test_a_key_that_is_missing_is_named(key: str) -> None:
     trimmed = {name: value for name, value in QWEN.items() if name != key}
     with pytest.raises(ConfigUnsupported, match=rf"config\.json: llm_config lacks {key}"):

@@ -13,6 +13,7 @@ from bench.checkpoint.tokenizer_files import write_as_released
 from llm_service.conversation import Message, Role
 from llm_service.detokenizer import Detokenizer, token_bytes
 from llm_service.prompt import PromptBuilder
+from shared.checkpoint.files import CheckpointInvalid
 from shared.checkpoint.tokenizer import TokenizerUnsupported, load_tokenizer
 from tests.support.tokenizer import tokenizer, write_tokenizer
 
@@ -84,7 +85,7 @@ def test_prompts_and_replies_are_the_same_from_released_files(tmp_path: Path) ->
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, files: dict[str, str], cause: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(TokenizerUnsupported, match=cause):
+    with pytest.raises((TokenizerUnsupported, CheckpointInvalid), match=cause):
         load_tokenizer(tmp_path)
 
 

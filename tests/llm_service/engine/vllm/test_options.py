@@ -66,3 +66,13 @@ def test_settings_become_vllms_arguments(tmp_path: Path, options: VllmOptions) -
 def test_arguments_that_follow_from_settings_are_refused(tmp_path: Path, options: VllmOptions) -> None:
     with pytest.raises(ValueError, match="dtype, mm_processor_cache_gb"):
         replace(options, vllm_arguments={"mm_processor_cache_gb": 4, "dtype": "half"}).arguments(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["top", "llm_config"])
+def test_quantised_weights_are_vllms_affair(tmp_path: Path, options: VllmOptions, place: str) -> None:
+    write_random_checkpoint(tmp_path)
+    config: dict[str, Any] = json.loads((tmp_path / "config.json").read_text())
+    quantised = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+    (config if place == "top" else config["llm_config"])["quantization_config"] = quantised
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert replace(options, folder=tmp_path).configuration()["quantization_config"] == quantised

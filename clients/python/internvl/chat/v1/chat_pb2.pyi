@@ -454,7 +454,9 @@ class Region(_message.Message):
     phrase: _builtins.str
     """What is there, in the reply's words; empty where it gave none."""
     image_index: _builtins.int
-    """Which image, counted over the images of the request from 0. Unset where the reply does not say which one it means."""
+    """Which image, counted over the images of the request from 0, a combined one once. Unset where the reply does not say
+    which one it means.
+    """
     @_builtins.property
     def thousandths(self) -> Global___Box:
         """The box as the model wrote it, in thousandths of the image's width and height."""
