@@ -10,7 +10,7 @@ from gateway.chat import Chat
 from gateway.media.files import MediaKind, too_large
 from gateway.replicas.backends import Backends
 from gateway.tenancy.admission import Admission
-from gateway.tenancy.tenants import Tenant, Tenants
+from gateway.tenancy.tenants import Tenant, Tenants, one_authorization
 from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from internvl.errors import BadOption, InternvlError
 from internvl.transport.deadline import Deadline
@@ -87,9 +87,10 @@ class MediaServicer(chat_pb2_grpc.MediaServiceServicer):
 
 
 def identified(tenants: Tenants, context: Context) -> Tenant:
-    """Whose the call is. Raises KeyMissing, KeyUnknown, TenantSuspended."""
-    sent = dict(context.invocation_metadata() or ()).get("authorization")
-    return tenants.identify(sent if isinstance(sent, str) else None)
+    """The tenant of a call. Raises KeyMissing, KeyUnknown, TenantSuspended."""
+    entries = context.invocation_metadata() or ()
+    sent = [value for name, value in entries if name == "authorization" and isinstance(value, str)]
+    return tenants.identify(one_authorization(sent))
 
 
 async def _discard(requests: AsyncIterator[chat_pb2.UploadRequest], max_bytes: int) -> None:

@@ -60,6 +60,12 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     """Whether these hosts may have addresses of this network, and not only public ones."""
     http_port: int | None = None
     """Port of the OpenAI-compatible HTTP endpoint, on the same host; unset: none; 0 lets the system choose."""
+    http_metrics: bool = False
+    """Whether the HTTP port serves /metrics as well; it needs no key there."""
+    http_origins: str = ""
+    """Origins whose pages may call the HTTP port (CORS), separated by commas, or *; empty: none."""
+    http_keep_alive_seconds: int = 120
+    """How long an idle HTTP connection is kept."""
     http_deadline_seconds: float = 600.0
     """How long a reply over HTTP may take: HTTP has no deadlines of its own."""
     max_http_body_bytes: int = 64 * MEBIBYTE

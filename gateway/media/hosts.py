@@ -83,19 +83,33 @@ class MediaHosts:
         return address
 
 
+_TRANSLATED = (
+    ipaddress.IPv6Network("64:ff9b::/96"),  # NAT64 (RFC 6052)
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),  # IPv4-translated (RFC 2765)
+    ipaddress.IPv6Network("::/96"),  # IPv4-compatible (RFC 4291)
+)
+_RESERVED: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # NAT64 for local use (RFC 8215)
+    ipaddress.IPv6Network("fec0::/10"),  # site-local (RFC 3879)
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's platform
+)
+"""Addresses that Python takes for public ones and that lead into a network or a cloud's own services."""
+
+
 def is_public(ip: str) -> bool:
     """Whether an IP address is one of the internet: not this machine's, this network's or a cloud's own."""
     address = ipaddress.ip_address(ip)
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or _nat64(address)
+        inner = address.ipv4_mapped or address.sixtofour or _translated(address)
         if inner is not None:
             address = inner
-    return address.is_global and not address.is_multicast
+    is_reserved = any(address in network for network in _RESERVED if network.version == address.version)
+    return address.is_global and not address.is_multicast and not is_reserved
 
 
-def _nat64(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The address behind 64:ff9b::/96, which a network may translate."""
-    if address in ipaddress.IPv6Network("64:ff9b::/96"):
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one of these networks stands for."""
+    if any(address in network for network in _TRANSLATED):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return None
 

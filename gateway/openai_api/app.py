@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, aclosing, contextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -25,12 +27,13 @@ from gateway.openai_api.replies import Completion, Json, server_sent
 from gateway.replicas.backends import Backends
 from gateway.settings import GatewaySettings
 from gateway.tenancy.admission import Admission
-from gateway.tenancy.tenants import Tenant, Tenants
+from gateway.tenancy.tenants import Tenant, Tenants, one_authorization
 from internvl.chat.v1 import chat_pb2
 from internvl.common.v1.visual_pb2 import ModelInfo
 from internvl.errors import InternvlError, Unavailable
 from internvl.transport.deadline import Deadline
 from shared.serving.metrics import render_metrics
+from shared.serving.request_context import REQUEST_ID_KEY, enter_request
 
 _LARGE_BYTES = 256 << 10
 """Below this, reading a body takes less time than handing it to a thread."""
@@ -50,6 +53,8 @@ class OpenAiApi:
         self._tenants = tenants
         self._max_body_bytes = settings.max_http_body_bytes
         self._deadline_seconds = settings.http_deadline_seconds
+        self._shows_metrics = settings.http_metrics
+        self._middleware = _cross_origin(settings.http_origins)
         self._started_at = int(time.time())
 
     def app(self) -> Starlette:
@@ -59,25 +64,32 @@ class OpenAiApi:
             ("GET", "/v1/models", self._list_models),
             ("GET", "/v1/models/{model:path}", self._show_model),
         )
-        quiet = (("/health", self._check_health), ("/metrics", self._show_metrics))
+        quiet = [("/health", self._check_health)]
+        if self._shows_metrics:
+            quiet.append(("/metrics", self._show_metrics))
         seconds = self._deadline_seconds
         routes = [
-            Route(path, Endpoint(path, handler, seconds=seconds), methods=[method])
+            Route(spelling, Endpoint(path, handler, seconds=seconds), methods=[method])
             for method, path, handler in handlers
+            for spelling in (path, f"{path}/")
         ]
         routes += [
-            Route(path, Endpoint(path, handler, seconds=seconds, quiet=True), methods=["GET"])
+            Route(spelling, Endpoint(path, handler, seconds=seconds, quiet=True), methods=["GET"])
             for path, handler in quiet
+            for spelling in (path, f"{path}/")
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted}, middleware=self._middleware)
+        app.router.redirect_slashes = False  # a redirect would send the caller to whatever its Host header says
+        return app
 
     async def _complete(self, exchange: Exchange) -> None:
         deadline = Deadline.after(self._deadline_seconds)
         tenant = self._identified(exchange)
         size_bytes = exchange.body_bytes(self._max_body_bytes)
+        data = await exchange.body(size_bytes)  # before a slot is taken: a slow sender keeps none from others
         async with AsyncExitStack() as stack:
             visit = await stack.enter_async_context(self._admission.enter(tenant, size_bytes=size_bytes))
-            body, requests = await _read(await exchange.body(size_bytes))
+            body, requests = await _read(data)
             info = self._served(body.model)
             await stack.enter_async_context(exchange.while_connected())
             stack.enter_context(_fields_of(body))
@@ -109,12 +121,12 @@ class OpenAiApi:
             await exchange.answer({"status": "ok"})
 
     async def _show_metrics(self, exchange: Exchange) -> None:
-        """The same that the metrics port serves; needs no key, and tells of no tenant."""
+        """The metrics that the metrics port serves; needs no key, and names no tenant."""
         body, content_type = render_metrics()
         await exchange.answer_bytes(body, {"content-type": content_type})
 
     def _identified(self, exchange: Exchange) -> Tenant:
-        return self._tenants.identify(exchange.headers.get("authorization"))
+        return self._tenants.identify(one_authorization(exchange.headers.getlist("authorization")))
 
     def _served(self, name: str) -> ModelInfo:
         info = self._backends.model_info()
@@ -140,6 +152,19 @@ async def _read(data: bytes) -> tuple[ChatBody, list[chat_pb2.ChatRequest]]:
         return body, chat_requests(body)
 
     return read() if len(data) < _LARGE_BYTES else await asyncio.to_thread(read)
+
+
+def _cross_origin(origins: str) -> list[Middleware]:
+    """CORS for pages of these origins, on answers of every kind; none without origins."""
+    allowed = [origin.strip() for origin in origins.split(",") if origin.strip()]
+    if not allowed:
+        return []
+    exposed = [REQUEST_ID_KEY, "retry-after"]
+    return [
+        Middleware(
+            CORSMiddleware, allow_origins=allowed, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed
+        )
+    ]
 
 
 @contextmanager
@@ -180,11 +205,12 @@ def _wants_usage(body: ChatBody) -> bool:
     return body.stream_options is not None and bool(body.stream_options.include_usage)
 
 
-async def _unrouted(_: Request, error: Exception) -> Response:
+async def _unrouted(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         refusal = HttpRefusal(405, "method_not_allowed", "the path does not take this method")
     else:
         refusal = HttpRefusal(404, "not_found", "there is nothing at this path")
     failure = Failure.of(refusal)
-    return JSONResponse(failure.body, failure.status, headers=dict(error.headers or {}))
+    headers = {**(error.headers or {}), REQUEST_ID_KEY: enter_request(request.headers.items()).request_id}
+    return JSONResponse(failure.body, failure.status, headers=headers)

@@ -93,6 +93,7 @@ def _config(app: Starlette, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=settings.http_keep_alive_seconds,
         timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
         ssl_certfile=None if files is None else files.certificate,
         ssl_keyfile=None if files is None else files.key,

@@ -5,6 +5,7 @@ The key file is reloaded when it changes. A new one that is broken is rejected, 
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,13 @@ class Tenant:
 
     name: str
     limits: Limits
+
+
+def one_authorization(entries: Sequence[str]) -> str | None:
+    """The only `authorization` of a request. Raises KeyUnknown for several: a proxy may have meant another one."""
+    if len(entries) > 1:
+        raise KeyUnknown(f"{len(entries)} authorization entries; one is allowed")
+    return entries[0] if entries else None
 
 
 class Tenants:

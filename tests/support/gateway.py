@@ -62,6 +62,7 @@ def gateway_settings(vision_address: str, llm_address: str, **more: Any) -> Gate
         "max_concurrent_requests": 4,
         "max_inline_media_bytes": 1 << 20,
         "max_upload_bytes": 8 << 20,
+        "http_metrics": True,
     }
     return GatewaySettings(
         port=0,

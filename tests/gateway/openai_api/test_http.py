@@ -6,11 +6,13 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 import trustme
 
 from gateway.tenancy.key_file import key_digest
+from internvl.chat.v1 import chat_pb2, chat_pb2_grpc
 from tests.gateway.openai_api.conftest import MODEL
 from tests.support.certificates import write_certificate
 from tests.support.fakes import FakeLlm, FakeVision, serving
@@ -109,6 +111,77 @@ async def test_metrics_count_calls_by_route_and_not_by_what_clients_write(http: 
     assert 'internvl_calls_total{method="/v1/chat/completions",reason="",status="200"}' in answer.text
     assert 'method="/v1/models/{model:path}",reason="MODEL_NOT_FOUND",status="404"' in answer.text
     assert "whatever" not in answer.text
+
+
+async def test_the_public_port_has_no_metrics_unless_asked(vision: FakeVision, llm: FakeLlm) -> None:
+    async with (
+        serving(vision) as vision_address,
+        serving(llm) as llm_address,
+        gateway_with(gateway_settings(vision_address, llm_address, http_port=0, http_metrics=False)) as served,
+        httpx.AsyncClient(base_url=f"http://{served.http}") as http,
+    ):
+        assert (await http.get("/metrics")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/health", CHAT])
+async def test_both_spellings_of_a_path_are_served_and_none_redirects(http: httpx.AsyncClient, path: str) -> None:
+    for spelling in (path, f"{path}/"):
+        answer = await (http.post(spelling, json=BODY) if path == CHAT else http.get(spelling))
+        assert answer.status_code == 200
+    other = await http.get("/v1/no/such/path/", headers={"host": "evil.example"})
+    assert (other.status_code, "location" in other.headers) == (404, False)
+
+
+async def test_refusals_before_any_handler_have_a_request_id(http: httpx.AsyncClient) -> None:
+    for answer in (await http.get("/nothing"), await http.delete(CHAT)):
+        assert answer.status_code in (404, 405)
+        assert answer.headers["x-request-id"]
+
+
+async def test_two_authorizations_are_refused(http: httpx.AsyncClient, served: Served) -> None:
+    twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")]
+    answer = await http.get("/v1/models", headers=twice)
+    assert (answer.status_code, code(answer)) == (401, "key_unknown")
+    async with grpc.aio.insecure_channel(served.grpc) as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetModelInfo(chat_pb2.GetModelInfoRequest(), metadata=tuple(twice))
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_pages_of_named_origins_may_call_it(vision: FakeVision, llm: FakeLlm) -> None:
+    async with (
+        serving(vision) as vision_address,
+        serving(llm) as llm_address,
+        gateway_with(
+            gateway_settings(vision_address, llm_address, http_port=0, http_origins="https://a.example")
+        ) as served,
+        httpx.AsyncClient(base_url=f"http://{served.http}") as http,
+    ):
+        origin = {"origin": "https://a.example"}
+        asked = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+        allowed = await http.options(CHAT, headers=asked)
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://a.example")
+        for body in (BODY, {**BODY, "stream": True}, {**BODY, "model": "other"}):
+            answer = await http.post(CHAT, json=body, headers=origin)
+            assert answer.headers["access-control-allow-origin"] == "https://a.example"
+        stranger = await http.post(CHAT, json=BODY, headers={"origin": "https://b.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+async def test_a_body_that_does_not_come_takes_no_slot(served: Served, http: httpx.AsyncClient) -> None:
+    """More half-sent requests than there are slots, and another caller is answered."""
+    host, _, port = served.http.rpartition(":")
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
+    writers = []
+    for _ in range(12):
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head.encode())
+        await writer.drain()
+        writers.append(writer)
+    assert (await http.post(CHAT, json=BODY)).status_code == 200
+    for writer in writers:
+        writer.close()
 
 
 async def test_request_ids_and_traces_go_through(http: httpx.AsyncClient, llm: FakeLlm) -> None:
