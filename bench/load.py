@@ -11,6 +11,7 @@ passes that.
 import asyncio
 import io
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,11 @@ from PIL import Image
 from internvl.client import ChatClient, ChatSession, Delta, Finished, Sampling
 from internvl.client.events import Usage
 from internvl.errors import InternvlError
+from internvl.transport.channel import DEFAULT_KEEPALIVE, Keepalive
 
 TOKENS = 120
+TURN_SECONDS = 600.0
+"""Deadline of a turn: a busy machine is slow, not wrong."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Outcome:
     token_ids: tuple[int, ...]
     usage: Usage | None
     error: str | None = None
+    gap_seconds: float = 0.0
+    """The longest wait for an event, the first one included."""
 
     @property
     def is_whole(self) -> bool:
@@ -47,8 +53,9 @@ Held = dict[int, tuple[Outcome, ...]]
 class Load:
     """Numbered conversations of two turns about an image of their own."""
 
-    def __init__(self, addresses: Sequence[str], *, concurrency: int) -> None:
+    def __init__(self, addresses: Sequence[str], *, concurrency: int, keepalive: Keepalive = DEFAULT_KEEPALIVE) -> None:
         self._addresses = addresses
+        self._keepalive = keepalive
         self._concurrency = concurrency
         self._tokens = 0
         self._numbers = itertools.count()
@@ -80,7 +87,8 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def _read(self, index: int) -> None:
-        async with ChatClient(self._addresses[index % len(self._addresses)]) as client:
+        address = self._addresses[index % len(self._addresses)]
+        async with ChatClient(address, keepalive=self._keepalive) as client:
             while not self._stopping:
                 number = next(self._numbers)
                 self._done[number] = await self.conversation(client, number)
@@ -94,8 +102,10 @@ class Load:
 
     async def _turn(self, session: ChatSession, *parts: bytes | str) -> Outcome:
         text, token_ids, usage, error = "", [], None, None
+        heard, gap = time.monotonic(), 0.0
         try:
-            async for event in session.ask(*parts, timeout=120.0):
+            async for event in session.ask(*parts, timeout=TURN_SECONDS):
+                gap, heard = max(gap, time.monotonic() - heard), time.monotonic()
                 if isinstance(event, Delta):
                     text += event.text
                     token_ids += [each.token_id for each in event.logprobs]
@@ -104,7 +114,7 @@ class Load:
                     usage = event.usage
         except (InternvlError, ValueError) as failure:
             error = repr(failure)
-        return Outcome(text, tuple(token_ids), usage, error)
+        return Outcome(text, tuple(token_ids), usage, error, max(gap, time.monotonic() - heard))
 
 
 async def differing(load: Load, address: str) -> list[int]:

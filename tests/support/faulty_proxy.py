@@ -23,13 +23,18 @@ class Fault(Enum):
     """A bit of each piece is another one."""
     GARBAGE = auto()
     """Something else comes instead."""
+    HALF_CLOSE = auto()
+    """They end, and the connection stays open for requests."""
+    BLACK_HOLE = auto()
+    """Neither requests nor replies get through, and nothing tells; when the fault is over they do."""
 
 
 class FaultyProxy:
     """Listens on a port of its own while its context lasts."""
 
-    def __init__(self, socket_path: str, *, tls: ssl.SSLContext | None = None) -> None:
-        self._socket_path = socket_path
+    def __init__(self, server: str, *, tls: ssl.SSLContext | None = None) -> None:
+        """`server`: path of a unix socket, or host:port."""
+        self._address = server
         self._tls = tls
         self._random = random.Random(0)
         self._server: asyncio.Server | None = None
@@ -60,7 +65,7 @@ class FaultyProxy:
         self._calls.add(task)
         writers = [writer]
         try:
-            server_reader, server_writer = await asyncio.open_unix_connection(self._socket_path)
+            server_reader, server_writer = await self._connect()
             writers.append(server_writer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forward(reader, server_writer, requests=True))
@@ -72,8 +77,19 @@ class FaultyProxy:
             for one in writers:
                 one.transport.abort()
 
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._address.startswith("/"):
+            return await asyncio.open_unix_connection(self._address)
+        host, _, port = self._address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, requests: bool) -> None:
         while piece := await reader.read(_PIECE_BYTES):
+            while self.fault is Fault.BLACK_HOLE:  # noqa: ASYNC110 - the fault is a plain field for those who set it
+                await asyncio.sleep(0.02)
+            if self.fault is Fault.HALF_CLOSE and not requests:
+                writer.write_eof()
+                await asyncio.sleep(3600)
             writer.write(piece if requests else await self._harmed(piece))
             await writer.drain()
         raise ConnectionError
