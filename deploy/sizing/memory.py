@@ -19,6 +19,8 @@ GIB = 1 << 30
 class Device:
     """A GPU, or the machine's processors."""
 
+    kind: str
+    """cuda or cpu."""
     name: str
     byte_count: int
     free_bytes: int
@@ -49,19 +51,19 @@ def devices() -> list[Device]:
     """The GPUs that PyTorch sees, or the processors where it sees none."""
     if torch.cuda.is_available():
         return [
-            Device(f"cuda:{index} ({torch.cuda.get_device_name(index)})", total, free, 2)
+            Device("cuda", f"cuda:{index} ({torch.cuda.get_device_name(index)})", total, free, 2)
             for index in range(torch.cuda.device_count())
             for free, total in [torch.cuda.mem_get_info(index)]
         ]
     page = os.sysconf("SC_PAGE_SIZE")
-    return [Device(f"cpu ({os.cpu_count()} cores)", page * os.sysconf("SC_PHYS_PAGES"), _available_bytes(), 4)]
+    return [Device("cpu", f"cpu ({os.cpu_count()} cores)", page * os.sysconf("SC_PHYS_PAGES"), _available_bytes(), 4)]
 
 
 def vision_need(checkpoint: Checkpoint, config: ModelConfig, device: Device) -> Need:
     """With weights in the dtype that the service chooses there."""
     vision = config.vision
     settings = VisionSettings.model_construct()
-    rows = settings.batch_size(device.name[:4].rstrip(":")) * ((vision.image_size // vision.patch_size) ** 2 + 1)
+    rows = settings.batch_size(device.kind) * ((vision.image_size // vision.patch_size) ** 2 + 1)
     return Need(
         weights=checkpoint.parameter_count(*VISION_PREFIXES) * device.value_bytes,
         cache=0,
@@ -95,10 +97,11 @@ def fits(device: Device, needs: list[Need]) -> str:
         return f"{there}: both services fit"
     if max(need.total for need in needs) <= device.free_bytes:
         return f"{there}: either service fits, not both ({_gib(total)})"
+    there = f"{there}: too small for {_gib(total)}"
+    if device.kind == "cpu":
+        return f"{there}; weights=int8 halves the LLM service's weights"
     share = -(-needs[-1].total // max(device.free_bytes, 1))
-    return (
-        f"{there}: too small for {_gib(total)}; the LLM service takes {share} such devices (tensor_parallel), or int8"
-    )
+    return f"{there}; the LLM service takes {share} of them (tensor_parallel), or half with weights=int8"
 
 
 def _available_bytes() -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from deploy.sizing.family import SIZES, config_of, size_of
+from deploy.sizing.memory import Device, Need, cached_tokens, fits, vision_need
 from deploy.sizing.report import report_of
 from internvl.cli.main import app
+from shared.checkpoint.config import ModelConfig
+from shared.checkpoint.weights import Checkpoint
 from tests.support.checkpoints import Layout, Style, write_random_checkpoint
 
 DEMO = Path("deploy/local/demo_model/checkpoint")
@@ -103,3 +108,32 @@ def test_the_command(tmp_path: Path) -> None:
     assert "cannot serve:" in bad.stderr
     assert "pytorch_model.bin" in bad.stderr
     assert CliRunner().invoke(app, ["check", "neither"]).exit_code == 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_released_sizes_are_known_by_their_shapes(size: str) -> None:
+    assert size_of(config_of(size)) == size
+    assert size_of(replace(config_of(size), language={**config_of(size).language, "num_hidden_layers": 7})) is None
+
+
+def test_a_cache_holds_as_many_tokens_as_the_sizes_say() -> None:
+    """1 GiB of 12 KiB a token (1B), and of 320 KiB (78B)."""
+    assert [cached_tokens(config_of(size)) for size in ("1B", "78B")] == [(1 << 20) // 12, (1 << 20) // 320]
+
+
+@pytest.mark.parametrize(("kind", "value_bytes", "tiles"), [("cpu", 4, 4), ("cuda", 2, 16)])
+def test_what_the_vision_service_takes(tmp_path: Path, kind: str, value_bytes: int, tiles: int) -> None:
+    """Weights in the dtype of the device, a batch of tiles of 17 rows, each of 6 x 64 and 128 values in a layer."""
+    write_random_checkpoint(tmp_path)
+    checkpoint, config = Checkpoint.from_folder(tmp_path), ModelConfig.from_folder(tmp_path)
+    need = vision_need(checkpoint, config, Device(kind, kind, 0, 0, value_bytes))
+    numbers = sum(tensor.numel() for _, tensor in checkpoint.tensors("vision_tower.", "multi_modal_projector."))
+    assert need == Need(numbers * value_bytes, 0, tiles * 17 * (6 * 64 + 128) * value_bytes)
+
+
+@pytest.mark.parametrize(
+    ("free", "wanted"), [(32, "both services fit"), (20, "either service fits, not both"), (5, "takes 4 of them")]
+)
+def test_whether_it_fits(free: int, wanted: str) -> None:
+    device = Device("cuda", "cuda:0", 40 << 30, free << 30, 2)
+    assert wanted in fits(device, [Need(12 << 30, 0, 0), Need(10 << 30, 8 << 30, 2 << 30)])
