@@ -1,6 +1,6 @@
-"""A conversation about a picture, with an event loop.
+"""A conversation about an image, with an event loop.
 
-python examples/chat.py picture.png 127.0.0.1:50050
+python examples/chat.py image.png 127.0.0.1:50050
 """
 
 import asyncio

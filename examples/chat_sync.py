@@ -1,6 +1,6 @@
 """The same without an event loop.
 
-python examples/chat_sync.py picture.png 127.0.0.1:50050
+python examples/chat_sync.py image.png 127.0.0.1:50050
 """
 
 import os

@@ -1,6 +1,6 @@
-"""One upload, many questions at once: each refers to the picture by its id.
+"""One upload, many questions at once: each refers to the image by its id.
 
-python examples/upload_once.py picture.png 127.0.0.1:50050
+python examples/upload_once.py image.png 127.0.0.1:50050
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What can be known before anything is loaded: ports, the checkpoint's folder, extras, memory."""
+"""Checks before anything is loaded: ports, the checkpoint's folder, extras, memory."""
 
 import socket
 from importlib.util import find_spec

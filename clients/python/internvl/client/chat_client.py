@@ -92,7 +92,7 @@ class ChatClient:
             return (await self._media.Upload(requests, timeout=timeout, metadata=self._metadata)).id
 
     async def model_info(self, *, wait_seconds: float = 5.0) -> ModelInfo:
-        """What is served, and its limits."""
+        """The model that is served, and its limits."""
         request = chat_pb2.GetModelInfoRequest()
         with translated():
             return (await self._chat.GetModelInfo(request, timeout=wait_seconds, metadata=self._metadata)).info
