@@ -43,8 +43,8 @@ def test_a_page_is_written_plainly(name: str) -> None:
 
 
 def plain(text: str) -> str:
-    """Without names in backticks, and without the video coders' groups of pictures."""
-    return re.sub(r"`[^`]*`|--pictures\b|pictures=\S+|groups? of pictures", "", text)
+    """Without names of code, and without the video coders' groups of pictures."""
+    return re.sub(r"`[^`]*`|^\w+(?=  )|--pictures\b|pictures=\S+|groups? of pictures", "", text, flags=re.MULTILINE)
 
 
 def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
