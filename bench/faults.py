@@ -27,9 +27,9 @@ class Settings:
     """How soon hangs are noticed, and the longest gap that is wanted then."""
 
     flags: Mapping[str, Sequence[str]]
-    """Of each service."""
+    """Replicas of each service."""
     keepalive: Keepalive
-    """Of the readers."""
+    """Tasks of the readers."""
     wanted_gap_seconds: float
 
 
@@ -61,7 +61,7 @@ class Harm:
     begin: Callable[[Cluster], object]
     end: Callable[[Cluster], Awaitable[object]]
     is_held: bool = True
-    """Whether it lasts until somebody ends it: long enough for whatever waits for its end to be seen."""
+    """Whether it lasts until it is ended: long enough for everything that waits for its end to be seen."""
 
 
 def harms() -> list[Harm]:

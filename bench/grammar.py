@@ -1,4 +1,4 @@
-"""What holding replies to a schema costs: decoding steps with and without, and the parts of the difference.
+"""Cost of holding replies to a schema: decoding steps with and without, and the parts of the difference.
 
     python -m bench.checkpoint --shape 1B FOLDER && python -m bench.grammar FOLDER
 

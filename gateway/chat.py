@@ -48,7 +48,7 @@ class Chat:
     ) -> AsyncGenerator[chat_pb2.ChatResponse, None]:
         """One Started, any number of Delta, one Finished. Raises an InternvlError at any point instead.
 
-        `spend` is told of the prompt's tokens when they are accepted, and of the reply's as they come.
+        `spend` gets the prompt's tokens when they are accepted, and the reply's as they come.
         """
         clock = _Clock()
         check_request(request, self._limits)

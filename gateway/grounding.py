@@ -34,12 +34,12 @@ class ImageSize:
 
 @dataclass(frozen=True)
 class Images:
-    """What the regions of one reply may be in."""
+    """Images that the regions of one reply may be in."""
 
     sizes: Sequence[ImageSize]
-    """Of each image of the request, in order."""
+    """Size of each image of the request, in order."""
     last_message: range
-    """Which of them the last message with images has."""
+    """Those of the last message with images."""
 
 
 class Regions:

@@ -1,4 +1,4 @@
-"""What the gateway shows to Prometheus, beside what all services do (shared/serving/metrics.py)."""
+"""Metrics of the gateway, beside those of all services (`shared.serving.metrics`)."""
 
 from collections.abc import Callable, Iterator
 
@@ -31,7 +31,7 @@ REPEATED_CALLS = Counter("internvl_gateway_repeated_calls", "Calls made again, t
 
 
 class GatewayCollector(Collector):
-    """What the gateway holds at the time of the scrape."""
+    """State of the gateway at the time of the scrape."""
 
     def __init__(self, running: Callable[[], int], usable: Callable[[], dict[str, int]]) -> None:
         """`usable`: replicas that can be called, by service."""

@@ -12,7 +12,7 @@ from internvl.llm.v1 import llm_pb2
 
 
 class ReplyEvents:
-    """What a reply tells, over however many calls it is made."""
+    """Events of one reply, over however many calls it is made."""
 
     def __init__(self, request: chat_pb2.ChatRequest, encoded: Sequence[Encoded]) -> None:
         """`encoded`: the request's media, in order."""
@@ -41,8 +41,8 @@ class ReplyEvents:
         return chat_pb2.ChatResponse(finished=chat_pb2.Finished(reason=event.reason, usage=event.usage, timing=timing))
 
     def _call(self, call: tools_pb2.ToolCallDelta) -> tools_pb2.ToolCallDelta:
-        """With an id where the call begins: it is the gateway's, so that a call which another replica goes on with
-        keeps it.
+        """With an id where the call begins: it is the gateway's, so that a call which another replica
+        resumes keeps it.
         """
         told = tools_pb2.ToolCallDelta()
         told.CopyFrom(call)

@@ -11,7 +11,7 @@ class RequestLimits:
 
     message_count: int
     part_count: int
-    """Of one message."""
+    """Parts of one message."""
     media_count: int
     inline_media_bytes: int
 

@@ -1,4 +1,4 @@
-"""What an operator can set: `internvl-gateway --help`, or INTERNVL_GATEWAY_... in the environment."""
+"""Settings of the gateway: `internvl-gateway --help`, or INTERNVL_GATEWAY_... in the environment."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -38,21 +38,21 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     key_file_check_seconds: float = 1.0
     """How often the key file is looked at; it is read again when it has changed."""
     default_tenant: str = "default"
-    """Whose requests are while there is no key file."""
+    """Tenant that requests belong to when no key file is set."""
     max_concurrent_requests: int = 256
     """Replies at a time; beyond that, RESOURCE_EXHAUSTED."""
     max_messages: int = 512
     """Messages of a request."""
     max_message_parts: int = 128
-    """Texts, pictures and clips of one message."""
+    """Texts, images and videos of one message."""
     max_media_per_request: int = 64
-    """Pictures and clips of a request."""
+    """Images and videos of a request."""
     max_inline_media_bytes: int = 48 * MEBIBYTE
-    """Bytes of all pictures and clips that a request carries itself; below max_message_bytes."""
+    """Bytes of all images and videos that a request carries itself; below max_message_bytes."""
     max_upload_bytes: int = 256 * MEBIBYTE
     """Bytes of one uploaded file."""
     media_hosts: str = ""
-    """Hosts that pictures and clips may be fetched from, separated by commas: images.example.com, *.example.com,
+    """Hosts that images and videos may be fetched from, separated by commas: images.example.com, *.example.com,
     http://store.internal:9000 (docs/security.md). Empty: addresses are refused."""
     media_fetch_seconds: float = 10.0
     """How long one file may take, redirects included."""
@@ -69,4 +69,4 @@ class GatewaySettings(PeerSettings, ServiceSettings):
     http_deadline_seconds: float = 600.0
     """How long a reply over HTTP may take: HTTP has no deadlines of its own."""
     max_http_body_bytes: int = 64 * MEBIBYTE
-    """Bytes of one HTTP request; a picture in it is a third larger than its file."""
+    """Bytes of one HTTP request; an image in it is a third larger than its file."""

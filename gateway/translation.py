@@ -43,7 +43,7 @@ class Encoded:
 
 
 def encode_request(medium: Medium, tenant: str) -> vision_pb2.EncodeRequest:
-    """Asks for a picture's embedding: from its bytes where the request has them, else by id."""
+    """Asks for an image's embedding: from its bytes where the request has them, else by id."""
     assert medium.kind is MediaKind.IMAGE
     request = vision_pb2.EncodeRequest(tenant=tenant, max_tile_count=medium.max_tile_count)
     if medium.data is None:
@@ -54,7 +54,7 @@ def encode_request(medium: Medium, tenant: str) -> vision_pb2.EncodeRequest:
 
 
 def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoRequest:
-    """Asks for a clip's embedding."""
+    """Asks for a video's embedding."""
     frames = medium.frames or Frames()
     request = vision_pb2.EncodeVideoRequest(
         tenant=tenant,
@@ -71,7 +71,7 @@ def encode_video_request(medium: Medium, tenant: str) -> vision_pb2.EncodeVideoR
 
 
 def encoded(response: vision_pb2.EncodeResponse | vision_pb2.EncodeVideoResponse) -> Encoded:
-    """What the vision service answered."""
+    """Answer of the vision service."""
     shared = (response.embedding, response.media_id, response.cached, response.source_count)
     if isinstance(response, vision_pb2.EncodeVideoResponse):
         return Encoded(*shared, frame_tile_counts=tuple(response.frame_tile_counts))

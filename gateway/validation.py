@@ -1,4 +1,4 @@
-"""What a request must be. Raises BadMessages and BadOption that name the field; looks at no media bytes."""
+"""Checks of a request. Raises BadMessages and BadOption that name the field; looks at no media bytes."""
 
 import math
 
@@ -72,7 +72,7 @@ def _check_part(part: chat_pb2.Part, role: visual_pb2.Role.ValueType, field: str
     if kind == "text":
         return
     if role != visual_pb2.ROLE_USER:
-        raise BadMessages("only user messages hold pictures and clips", field=f"{field}.{kind}")
+        raise BadMessages("only user messages hold images and videos", field=f"{field}.{kind}")
     if kind == "image":
         _check_visual(part.image.visual, f"{field}.image.visual")
     elif kind == "combined":

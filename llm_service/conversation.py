@@ -55,7 +55,7 @@ class Visual:
 
 @dataclass(frozen=True)
 class Combined:
-    """Several pictures that are one image, of one increment and layout."""
+    """Several images that are one image, of one increment and layout."""
 
     visuals: tuple[Visual, ...]
 
@@ -78,7 +78,7 @@ class Message:
     role: Role
     parts: tuple[str | Visual | Combined, ...]
     tool_calls: tuple[ToolCall, ...] = ()
-    """Of the assistant: what it called after its text."""
+    """Calls of the assistant after its text."""
 
     @property
     def visuals(self) -> list[Visual]:

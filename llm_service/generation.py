@@ -51,7 +51,7 @@ class GenerationRequest:
     stop: Sequence[str]
     resume_ids: list[int]
     form: Form | None = None
-    """What the reply is held to, where its tools do not say."""
+    """Form of the reply, where its tools do not say."""
     tools: Tools = field(default_factory=Tools)
     stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end the reply, besides the model's own."""
@@ -135,7 +135,7 @@ class _Reply:
         return Delta(piece.text, token, piece.calls)
 
     def finish(self) -> Delta | None:
-        """What was held back, if anything was."""
+        """Text that was held back, if any."""
         self._phases.record()
         CACHED_TOKENS.inc(self.admitted.cached_token_count)
         piece = self._text.finish()

@@ -38,7 +38,7 @@ class Control(Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One `<img>...</img>` block: a picture, or one frame of a clip. Pictures of a combined image share one."""
+    """One `<img>...</img>` block: an image, or one frame of a video. Images of a combined image share one."""
 
     visual: Visual
     first_tile: int
@@ -154,9 +154,9 @@ def lay_out(messages: Sequence[Message]) -> list[tuple[str | Frame, ...]]:
     - An image inside a line of text stays there: "Look at <image> and answer.".
     - Any other image has a line of its own: "<image>\\nWhat is this?", "What is this?\\n<image>".
     - Images without text between them are labelled, counting over the conversation: "Image-1: <image>\\n".
-    - A clip is its frames: "Frame1: <image>\\nFrame2: <image>\\n".
+    - A video is its frames: "Frame1: <image>\\nFrame2: <image>\\n".
 
-    An image or clip that is to stand as given gets none of it: its text says where lines end and what it is called.
+    An image or video that is to stand as given gets none of it: its text says where lines end and what it is called.
     """
     laid_out = []
     picture_count = 0
@@ -192,7 +192,7 @@ def _lay_out_parts(parts: Sequence[str | Visual | Combined], picture_count: int)
 
 
 def _lines(visual: Visual | Combined, label: str) -> Iterator[str | Frame]:
-    """A picture behind its label, or the frames of a clip, a line each; the last line is not ended."""
+    """An image behind its label, or the frames of a video, a line each; the last line is not ended."""
     if isinstance(visual, Combined):
         yield label
         last = len(visual.visuals) - 1

@@ -120,7 +120,7 @@ def _combined(part: llm_pb2.CombinedPart, field: str, default: _Shown) -> Combin
 def _visual(
     embedding: visual_pb2.EmbeddingReference, counts: tuple[int, ...], shown: _Shown, field: str, *, is_clip: bool
 ) -> Visual:
-    """`counts`: tiles of each frame; of a picture none."""
+    """`counts`: tiles of each frame; of an image none."""
     if len(embedding.key) != 64 or embedding.tile_count < 1 or embedding.tokens_per_tile < 1:
         raise BadOption("an embedding needs a key of 64 digits, tiles and tokens", field=f"{field}.embedding")
     counts = counts or (embedding.tile_count,)

@@ -15,7 +15,7 @@ STUBS = PROTOS.parent / "clients" / "python"
 SERVICE = re.compile(r"^service ", re.MULTILINE)
 
 Files = dict[Path, bytes]
-"""What lies under a folder: paths relative to it, and their bytes."""
+"""Files under a folder: paths relative to it, and their bytes."""
 
 
 def main() -> None:

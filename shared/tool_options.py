@@ -1,4 +1,4 @@
-"""What ToolOptions must be, which both the gateway and the LLM service hold requests to."""
+"""Checks of ToolOptions, which both the gateway and the LLM service make."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: enough to choose a reader, and to refuse a file by its name.
+"""Kind of a file, by its first bytes: enough to choose a reader, and to refuse a file by its name.
 
 Looks at no more than the beginning, and decodes nothing.
 """
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 HEAD_BYTES = 1024
-"""What is looked at."""
+"""Bytes that are looked at."""
 
 
 class Medium(Enum):
-    """What a person would call the file."""
+    """Name that a person would give the kind."""
 
     IMAGE = "an image"
     VIDEO = "a video"
@@ -84,7 +84,7 @@ _HEVC_FIRST = (32, 33, 35)  # video parameters, sequence parameters, delimiter
 
 
 def file_kind(data: bytes) -> FileKind | None:
-    """What the file is; None where its first bytes do not tell."""
+    """Kind of the file; None where its first bytes do not tell."""
     head = data[:HEAD_BYTES]
     for beginning, kind in _BEGINNINGS:
         if head.startswith(beginning):

@@ -1,9 +1,9 @@
-"""Which tiles go into the next batch. Pure: counts tiles, touches none.
+"""Choice of the tiles of the next batch. Pure: counts tiles, touches none.
 
-Whoever has waited longest for its size goes first: a picture of one tile that has waited a second passes a clip of a
-hundred frames that has waited a minute, and yields to one that has waited two. So nobody waits out of proportion, the
-clip still finishes under a steady stream of pictures, and no constant has to fit the device. (Shortest remaining first
-with ageing needs one, tiles per second.)
+The request that has waited longest for its size goes first: an image of one tile that has waited a second passes a
+video of a hundred frames that has waited a minute, and yields to one that has waited two. So no request waits out of
+proportion, the video still finishes under a steady stream of images, and no constant has to fit the device. (Shortest
+remaining first with ageing needs one, tiles per second.)
 """
 
 from dataclasses import dataclass, field

@@ -37,7 +37,7 @@ _CHOICES = {
 
 
 def schema() -> dict[str, Any]:
-    """Of the whole values."""
+    """Schema of the whole values."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     found = _object(values, ())
     found["properties"]["global"] = {"type": "object"}  # Helm's own

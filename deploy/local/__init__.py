@@ -2,7 +2,7 @@
 
 launcher      Redis and the three services as processes
 options       options of the stack
-preflight     what can be known before anything is loaded
+preflight     checks before anything is loaded
 process       one program as a child process: its log, its readiness, its end
 child         a program that ends when its parent dies
 progress      the start of the stack on a screen or in a log

@@ -1,4 +1,4 @@
-"""Becomes another program that is told to stop (SIGTERM) when its parent dies, however the parent dies.
+"""Becomes another program, which gets SIGTERM when its parent dies, however the parent dies.
 
     python -I -S child.py PARENT_PID PROGRAM ARGUMENT...
 

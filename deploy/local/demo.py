@@ -1,8 +1,8 @@
-"""The demo: everything on this machine, and two questions about a picture the model never saw.
+"""The demo: everything on this machine, and two questions about an image the model never saw.
 
     python -m deploy.local.demo [--vllm PYTHON]
 
-The second question shows what the cache is for: the picture is neither sent nor encoded again.
+The second question shows what the cache is for: the image is neither sent nor encoded again.
 """
 
 import argparse
@@ -58,7 +58,7 @@ async def demo(
     console.print(f"[dim]stopped after {time.monotonic() - stopping:.1f} s; nothing is left running[/dim]")
     console.print(
         "\n[bold]Next[/bold]   internvl up     serve on port 50050 (--model for the real InternVL3)"
-        "\n       internvl chat   talk to it, with pictures"
+        "\n       internvl chat   talk to it, with images"
     )
 
 
@@ -66,7 +66,7 @@ async def _converse(console: Console, client: ChatClient) -> None:
     info = await client.model_info()
     shown = PICTURE.relative_to(Path.cwd()) if PICTURE.is_relative_to(Path.cwd()) else PICTURE
     console.print(f"[bold]model[/bold]    {info.model}")
-    console.print(f"[bold]picture[/bold]  {shown}, a handwritten digit it never saw in training\n")
+    console.print(f"[bold]image[/bold]    {shown}, a handwritten digit it never saw in training\n")
     session = ChatSession(client, sampling=Sampling(max_tokens=MAX_TOKENS))
     await _turn(console, session, PICTURE, QUESTIONS[0])
     for question in QUESTIONS[1:]:

@@ -44,7 +44,7 @@ _ENVIRONMENT = {
     "MALLOC_TOP_PAD_": "67108864",
 }
 _KILL_SECONDS = 2.0
-"""What a process gets beyond its drain time."""
+"""Seconds that a process gets beyond its drain time."""
 
 
 class Stack:

@@ -1,4 +1,4 @@
-"""Faults that can be known before anything is loaded: ports, extras, settings, the checkpoint's folder, memory."""
+"""Checks before anything is loaded: ports, extras, settings, the checkpoint's folder, memory."""
 
 import socket
 from importlib.util import find_spec

@@ -22,7 +22,7 @@ _SHOWN_LINES = 12
 
 
 class LaunchError(RuntimeError):
-    """The stack cannot run on this machine as it is."""
+    """The stack cannot run on this machine."""
 
 
 class ServiceDied(LaunchError):

@@ -25,7 +25,7 @@ class Device:
     byte_count: int
     free_bytes: int
     value_bytes: int
-    """Of the vision service's dtype there."""
+    """Bytes of the vision service's dtype there."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def llm_need(checkpoint: Checkpoint, config: ModelConfig) -> Need:
 
 
 def cached_tokens(config: ModelConfig) -> int:
-    """Tokens that the LLM service's cache holds as it is set by default."""
+    """Tokens that the LLM service's cache holds by default."""
     return LlmSettings.model_construct().cache_bytes // Costs.of(config).token_kv_bytes
 
 
@@ -105,7 +105,7 @@ def fits(device: Device, needs: list[Need]) -> str:
 
 
 def _available_bytes() -> int:
-    """What Linux would give without swapping, its caches included."""
+    """Memory that Linux would give without swapping, its caches included."""
     lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is, read without its weights, and every reason for which a service would refuse it.
+"""Report on a checkpoint, read without its weights, and every reason for which a service would refuse it.
 
 The reasons are the services' own errors, from the same functions: what is printed here is what they print.
 """

@@ -1,4 +1,4 @@
-"""Draws docs/architecture.md's pictures from the code: python -m docs.drawings.draw [--check]
+"""Draws docs/architecture.md's images from the code: python -m docs.drawings.draw [--check]
 
 The house comes from the imports between packages. The two paths name modules in the order in which an image or a token
 meets them; captions are the modules' own docstrings. With --check nothing is written, and what is stale is named.

@@ -1,4 +1,4 @@
-"""Pictures and clips from addresses: what a request names by `uri` becomes bytes before anything else looks at it.
+"""Images and videos from addresses: what a request names by `uri` becomes bytes before anything else looks at it.
 
 Only where the operator allows hosts. Every address is checked, also those that redirects lead to; every IP address is
 checked when it is connected to, so that a name cannot change between check and use; bytes and time are bounded.
@@ -28,7 +28,7 @@ _HEADERS = [(b"accept", b"*/*"), (b"accept-encoding", b"identity"), (b"user-agen
 
 
 class Fetcher:
-    """Open while its context lasts; connections are kept for the next picture from there."""
+    """Open while its context lasts; connections are kept for the next image from there."""
 
     def __init__(self, hosts: MediaHosts, *, seconds: float, allow_private: bool) -> None:
         self._hosts = hosts
@@ -117,7 +117,7 @@ class Fetcher:
             if response.status != 200:
                 raise MediaUnreachable(f"the address answers with status {response.status}")
             if headers.get(b"content-encoding", b"identity") != b"identity":
-                raise MediaUnreachable("the address sends the file encoded, which nobody asked for")
+                raise MediaUnreachable("the address sends the file with an encoding that was not asked for")
             pieces = []
             async for piece in response.aiter_stream():
                 budget.spend(len(piece))
@@ -148,7 +148,7 @@ class _Budget:
 
 
 class _Source:
-    """A picture or clip of a request that is named by its address."""
+    """A image or video of a request that is named by its address."""
 
     def __init__(self, medium: chat_pb2.Image | chat_pb2.Video, kind: MediaKind, path: str) -> None:
         self._medium = medium

@@ -30,7 +30,7 @@ _ID = re.compile(r"media_[0-9a-f]{48}")
 
 
 class MediaKind(Enum):
-    """What a file is; the value is the name of its part in a message."""
+    """Kind of a file; the value is the name of its part in a message."""
 
     IMAGE = "image"
     VIDEO = "video"
@@ -38,7 +38,7 @@ class MediaKind(Enum):
 
 @dataclass(frozen=True)
 class Frames:
-    """Which frames of a clip; None = the service's default."""
+    """Frames of a video to take; None = the service's default."""
 
     count: int | None = None
     start_seconds: float | None = None
@@ -47,7 +47,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or clip and how it is shown. Equal media have equal embeddings."""
+    """A image or video and how it is shown. Equal media have equal embeddings."""
 
     kind: MediaKind
     id: str
@@ -73,7 +73,7 @@ def media_of(request: chat_pb2.ChatRequest, tenant: str, limits: RequestLimits) 
 
 
 async def read_media(request: chat_pb2.ChatRequest, tenant: str, limits: RequestLimits) -> list[Medium]:
-    """`media_of`, in a thread where there is much to hash: nobody else's tokens wait for it."""
+    """`media_of`, in a thread where there is much to hash, so that other replies do not wait."""
     if request.ByteSize() < _LARGE_BYTES:
         return media_of(request, tenant, limits)
     return await asyncio.to_thread(media_of, request, tenant, limits)

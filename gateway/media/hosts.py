@@ -1,4 +1,4 @@
-"""From which addresses pictures and clips may be fetched. Pure: decides, and asks nobody.
+"""Addresses that images and videos may be fetched from. Pure: decides, and makes no request.
 
     images.example.com            https, port 443
     images.example.com:8443       https, that port
@@ -29,7 +29,7 @@ _PORTS = {"https": 443, "http": 80}
 
 @dataclass(frozen=True)
 class MediaAddress:
-    """What to connect to, and what to ask for there."""
+    """Host to connect to, and path to ask for there."""
 
     scheme: str
     host: str
@@ -61,7 +61,7 @@ class MediaHosts:
     """The operator's list."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        """Raises ValueError that names the entry that is none."""
+        """Raises ValueError that names the invalid entry."""
         self._hosts = tuple(_host(entry) for entry in entries)
 
     @classmethod

@@ -145,7 +145,7 @@ class OpenAiApi:
 
 
 async def _read(data: bytes) -> tuple[ChatBody, list[chat_pb2.ChatRequest]]:
-    """In a thread where there are pictures to decode from base64: nobody else's tokens wait for it."""
+    """In a thread where there are images to decode from base64, so that other replies do not wait."""
 
     def read() -> tuple[ChatBody, list[chat_pb2.ChatRequest]]:
         body = read_body(data)

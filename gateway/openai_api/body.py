@@ -1,4 +1,4 @@
-"""What a client may send to /v1/chat/completions, field by field.
+"""Fields that a client may send to /v1/chat/completions.
 
 Fields that would change the reply and that nothing here can honour are refused unless they ask for nothing; unknown
 ones are refused unless they are null, for a misspelt option must not silently mean the default.
@@ -91,11 +91,11 @@ class StructuredOutputs(Fields):
 
 
 class StreamOptions(Fields):
-    """What a stream tells."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
-    """Usage is told at the end all the same."""
+    """Accepted; usage comes at the end."""
     include_obfuscation: Ignored = None
 
 
@@ -188,7 +188,7 @@ def read_body(data: bytes) -> ChatBody:
 
 
 def _refusal(error: ValidationError) -> InvalidRequest:
-    """Of all complaints the one deepest in the request: of a field that may be of two kinds, about the kind meant."""
+    """The complaint deepest in the request: of a field that may be of two kinds, about the kind meant."""
     details = max(error.errors(include_url=False, include_input=False), key=lambda found: len(found["loc"]))
     match details["type"]:
         case "json_invalid":

@@ -20,7 +20,7 @@ from shared.serving.tracing import span
 log = logging.getLogger(__name__)
 Handler = Callable[[Exchange], Awaitable[None]]
 _CLIENT_GONE = 499
-"""What proxies write in their logs for a client that went."""
+"""Status that proxies log for a client that disconnected."""
 
 
 class Endpoint:

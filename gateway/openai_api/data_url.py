@@ -33,7 +33,7 @@ def data_of(url: str) -> bytes | None:
 
 
 def why_no_url(url: str) -> str | None:
-    """What is wrong with text that has no scheme of ours at its beginning; None if it has one, or another."""
+    """Complaint about text that begins with no scheme; None if it has one."""
     start = url[:_LOOKED_AT_CHARS].strip(WHITE_SPACE)
     if not start:
         return "the URL is empty"
@@ -45,7 +45,7 @@ def why_no_url(url: str) -> str | None:
 
 
 def _bytes(text: str) -> bytes:
-    """What follows the comma, without a fragment, percent-decoded."""
+    """The part after the comma, without a fragment, percent-decoded."""
     try:
         body = text.partition("#")[0].encode("ascii")
     except UnicodeEncodeError:

@@ -22,7 +22,7 @@ _READ_SECONDS = 60.0
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """The client disconnected."""
 
 
 class Exchange:
@@ -35,7 +35,7 @@ class Exchange:
         self._send = send
 
     def body_bytes(self, max_bytes: int) -> int:
-        """What the request says of its body's length. Raises HttpRefusal."""
+        """Length of the body, as its header says. Raises HttpRefusal."""
         length = self.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             raise HttpRefusal(411, "length_required", "the request needs a content-length")

@@ -1,4 +1,4 @@
-"""What goes wrong, as HTTP statuses and objects of the OpenAI API. Pure."""
+"""Errors as HTTP statuses and objects of the OpenAI API. Pure."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _KINDS: tuple[tuple[type[errors.InternvlError], int, str], ...] = (
 
 
 class HttpRefusal(Exception):
-    """What only HTTP can get wrong: a path, a method, a length, a model's name."""
+    """A fault that only HTTP can have: a path, a method, a length, a model's name."""
 
     def __init__(self, status: int, code: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)

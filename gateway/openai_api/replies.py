@@ -183,4 +183,4 @@ def _logprob(entry: sampling_pb2.TokenLogprob) -> Json:
 
 
 _LEAST_LOGPROB = -9999.0
-"""What OpenAI tells in place of minus infinity, which JSON has no word for."""
+"""OpenAI's number in place of minus infinity, which JSON has no word for."""

@@ -1,4 +1,4 @@
-"""What stays the same over all turns of a conversation, so that they meet the same replica and its warm cache. Pure."""
+"""The key that stays the same over all turns of a conversation, so that they meet the same warm replica. Pure."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -10,7 +10,7 @@ from shared.content import content_key
 
 
 def conversation_key(request: chat_pb2.ChatRequest, tenant: str, media: Sequence[Medium]) -> bytes:
-    """Of the tenant, the system message and the user's first one: its text and its files, however they were sent.
+    """Key of the tenant, the system message and the user's first one: its text and its files, however they were sent.
 
     `media` are all of the request, in order.
     """
@@ -18,7 +18,7 @@ def conversation_key(request: chat_pb2.ChatRequest, tenant: str, media: Sequence
 
 
 def medium_key(medium: Medium) -> bytes:
-    """Of the file alone: however it is shown, its bytes are where its key leads."""
+    """Key of the file alone: however it is shown, its bytes are where its key leads."""
     return medium.id.encode()
 
 

@@ -80,7 +80,7 @@ class Backends:
         await self._llm.close()
 
     def model_info(self) -> ModelInfo:
-        """What both serve. Raises ModelMismatch or BackendUnavailable while they do not agree or are not there."""
+        """The model that both serve. Raises ModelMismatch while they do not agree, BackendUnavailable while absent."""
         if isinstance(self._pairing, Unavailable):
             raise type(self._pairing)(self._pairing.message, metadata=self._pairing.metadata)
         return self._pairing
@@ -108,7 +108,7 @@ class Backends:
                     await on_change(isinstance(self._pairing, ModelInfo))
 
     async def encode(self, medium: Medium, tenant: str, deadline: Deadline) -> Encoded:
-        """The embedding of a picture or clip."""
+        """The embedding of a image or video."""
 
         def call(stub: VisionServiceAsyncStub) -> _Call[Encodings]:
             seconds, metadata = deadline.remaining(), outgoing_metadata()
@@ -196,7 +196,7 @@ class _Call(Cancellable, Protocol[AnswerT]):
 
 
 class _Upload:
-    """What a client sends on its way to a replica. gRPC ends the call when reading fails, and does not say why."""
+    """Requests of a client on their way to a replica. gRPC ends the call when reading fails, and does not say why."""
 
     def __init__(self, requests: AsyncIterator[vision_pb2.PutMediaRequest]) -> None:
         self._requests = requests

@@ -19,7 +19,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 @dataclass(frozen=True)
 class Target:
-    """What an operator wrote: either addresses, or a name and its port."""
+    """A setting of the operator: either addresses, or a name and its port."""
 
     addresses: tuple[str, ...] = ()
     name: str = ""

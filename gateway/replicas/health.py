@@ -24,7 +24,7 @@ _LONGEST_EJECTION_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Report:
-    """What a replica says of itself."""
+    """Self-description of a replica."""
 
     info: ModelInfo
     work_age_seconds: float
@@ -52,9 +52,9 @@ class ReplicaHealth:
         self._bound = bound
         self._work_age_seconds = 0.0
         self.info: ModelInfo | None = None
-        """What it serves, as of the last check; None while it is absent."""
+        """The model it serves, as of the last check; None while it is absent."""
         self.last_info: ModelInfo | None = None
-        """What it served when it was last there."""
+        """The model it served when it was last there."""
         self.was_checked = False
         self._missed = 0
         self._ejections = 0

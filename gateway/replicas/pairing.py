@@ -1,4 +1,4 @@
-"""Which replicas of the two services belong together. Pure.
+"""Pairs of replicas of the two services that belong together. Pure.
 
 Replicas are paired by what they serve. Of several checkpoints that both services have, the one in use stays in use
 while it is whole, else the one with the most replicas is taken: a roll-out moves over once, and a stray replica with
@@ -17,12 +17,12 @@ Identity = tuple[str | int, ...]
 
 
 def identity(info: ModelInfo) -> Identity:
-    """What two replicas must have in common."""
+    """Identity that two replicas must have in common."""
     return tuple(getattr(info, name) for name in _PAIRED)
 
 
 def pair(vision: Sequence[ModelInfo], llm: Sequence[ModelInfo], current: ModelInfo | None) -> ModelInfo | Unavailable:
-    """What both serve, as the LLM service describes it; else why there is no such thing."""
+    """The model that both serve, as the LLM service describes it; else why there is none."""
     if not vision:
         return BackendUnavailable("the vision service cannot be reached")
     if not llm:

@@ -45,7 +45,7 @@ class Replicas(Generic[Stub]):
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self.identity: Identity | None = None
-        """What a replica must serve to be chosen; None: nothing is settled yet."""
+        """Identity that a replica must serve to be chosen; None: not settled yet."""
 
     @property
     def all(self) -> list[Replica[Stub]]:
@@ -58,7 +58,7 @@ class Replicas(Generic[Stub]):
 
     @property
     def infos(self) -> dict[str, ModelInfo]:
-        """What those that are there serve, by address."""
+        """Models of the replicas that are there, by address."""
         return {replica.address: replica.health.info for replica in self.all if replica.health.info is not None}
 
     @property

@@ -1,4 +1,4 @@
-"""Which of several replicas a key belongs to: highest random weight, bounded by load. Pure.
+"""Choice of the replica that a key belongs to: highest random weight, bounded by load. Pure.
 
 Each key ranks all names on its own, so that a name that comes takes only its share from the others, and one that goes
 leaves only its own share to them. No name is given more than `load_factor` times the mean load: past that a key goes to

@@ -1,7 +1,7 @@
-"""A reply that outlives the replica it began on. Pure: which tokens are there, and the request that goes on after them.
+"""A reply that outlives the replica it began on. Pure: its tokens so far, and the request that resumes it.
 
 Every event of a reply carries its tokens, and sampling depends on the seed and the token's index only; so another
-replica that is given the seed and the tokens goes on with the next one, and with the text that was not certain yet.
+replica that is given the seed and the tokens continues with the next one, and with the text that was not certain yet.
 """
 
 from internvl.llm.v1 import llm_pb2
@@ -23,7 +23,7 @@ class Reply:
 
     @property
     def request(self) -> llm_pb2.GenerateRequest:
-        """What asks for the rest."""
+        """The request for the rest."""
         if self._seed is None:
             return self._request
         request = llm_pb2.GenerateRequest()

@@ -34,7 +34,7 @@ class Admission:
         self._rates = Rates()
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
-        """Of each tenant that has requests here."""
+        """Running requests per tenant."""
 
     @property
     def running(self) -> int:

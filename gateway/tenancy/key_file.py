@@ -24,7 +24,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 KEY_PREFIX = "ivl_"
-"""What our keys begin with, so that scanners of source code find one that was committed."""
+"""Beginning of every key, so that scanners of source code find one that was committed."""
 _KEY_BYTES = 32
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 TenantName = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
@@ -33,16 +33,16 @@ _Limit = Annotated[int, Field(ge=1, le=1 << 62)] | None
 
 
 class Limits(BaseModel):
-    """What one tenant may have; None = no limit of its own."""
+    """Limits of one tenant; None = no limit of its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     concurrent_requests: _Limit = None
     requests_per_minute: _Limit = None
     tokens_per_minute: _Limit = None
-    """Of prompts and replies."""
+    """Tokens of prompts and replies."""
     bytes_in_flight: _Limit = None
-    """Of all requests and uploads of the tenant that are being worked on."""
+    """Bytes of all requests and uploads of the tenant in flight."""
     suspended: bool = False
     """Its keys are known, and refused."""
 
@@ -72,7 +72,7 @@ class KeyFile:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError. Never repeats what stands in the file: somebody may have put a key there."""
+        """Raises ValueError. Never repeats the file's content: a key may stand there by mistake."""
         try:
             content = _Content.model_validate(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
@@ -87,12 +87,12 @@ class KeyFile:
 
 
 def new_key() -> str:
-    """A key nobody has."""
+    """A new key."""
     return KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
 
 
 def key_digest(key: str) -> str:
-    """What the file holds in place of the key."""
+    """Digest that the file holds in place of the key."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Prompts to token ids, one step at a time: step 9 of the data's path. Has never heard of gRPC.
+"""Prompts to token ids, one step at a time: step 9 of the data's path. Independent of gRPC.
 
 interface   what the rest of the service knows of an engine
 grammar     which tokens a reply that is held to a grammar may continue with

@@ -31,7 +31,7 @@ _LIMITS = LLParserLimits(
     max_grammar_size=50_000,
     verbose_errors=False,
 )
-"""What one grammar may take: at worst a second or two to compile, some tens of milliseconds a mask, some tens of MB."""
+"""Limits of one grammar: at worst a second or two to compile, some tens of milliseconds a mask, some tens of MB."""
 
 
 class Grammars:
@@ -87,7 +87,7 @@ class Grammar:
 
 
 class Constraint:
-    """What one reply may continue with. A constraint is used by one thread at a time."""
+    """Tokens that one reply may continue with. A constraint is used by one thread at a time."""
 
     def __init__(self, matcher: LLMatcher, worker: Executor, token_ids: Sequence[int]) -> None:
         self._matcher = matcher
@@ -99,7 +99,7 @@ class Constraint:
         self._mask = worker.submit(self._begin, list(token_ids))
 
     def mask(self) -> torch.Tensor | None:
-        """Which tokens may come next, bool (K,) on the CPU; the stop token is one where the grammar may end.
+        """Tokens that may come next, bool (K,) on the CPU; the stop token is one where the grammar may end.
 
         None when the grammar has failed: the reply cannot continue, see `failure`.
         """

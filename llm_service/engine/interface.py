@@ -22,7 +22,7 @@ class VisualInput:
     key: str
     """Names the rows: with the increment it identifies them in the prefix cache."""
     first_row: int
-    """Row of `key` that the span starts with: frames of a clip share a key."""
+    """Row of `key` that the span starts with: frames of a video share a key."""
     load: LoadRows
 
 
@@ -43,9 +43,9 @@ class SamplingParameters:
     min_tokens: int = 0
     """Tokens before which no stop token is chosen."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """What is added to the logits of tokens: (token id, bias)."""
+    """Biases added to the logits of tokens: (token id, bias)."""
     grammar: str | None = None
-    """What the reply is held to, in the notation of `llm_service.engine.grammar`; None: nothing."""
+    """Grammar of the reply, in the notation of `llm_service.engine.grammar`; None: nothing."""
 
     @property
     def has_penalty(self) -> bool:

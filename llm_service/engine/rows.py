@@ -1,4 +1,4 @@
-"""Fetching the rows of a request's pictures, for any engine."""
+"""Fetching the rows of a request's images, for any engine."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Forms of a reply as grammars, in the notation of `llm_service.engine.grammar`. Pure.
 
-What is no JSON, or an empty choice, is refused here; what cannot be compiled is refused by whoever compiles it.
+Invalid JSON and an empty choice are refused here; one that cannot be compiled, where it is compiled.
 """
 
 import json
@@ -23,11 +23,11 @@ _MAX_CHOICES = 1000
 
 @dataclass(frozen=True)
 class Form:
-    """What a reply is held to."""
+    """Form of a reply."""
 
     grammar: str
     field: str
-    """Of the request: the one that a grammar which cannot be compiled is blamed on."""
+    """Field of the request that is named when the grammar cannot be compiled."""
     schemas: tuple[tuple[str, Json], ...] = ()
     """The JSON Schemas it was made from, each with its field: where the place of a fault is looked for."""
 
@@ -63,7 +63,7 @@ def choice(choices: Sequence[str], field: str) -> Form:
 
 
 def lark(text: str, field: str) -> Form:
-    """What a Lark grammar allows."""
+    """Texts that a Lark grammar allows."""
     return Form(LLMatcher.grammar_from_lark(_bounded(text, field)), field)
 
 

@@ -1,4 +1,4 @@
-"""Where in a JSON Schema a fault is. Pure: whether a schema can be compiled is asked of whoever knows."""
+"""Where in a JSON Schema a fault is. Pure: the caller says whether a schema can be compiled."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

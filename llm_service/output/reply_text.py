@@ -10,7 +10,7 @@ from llm_service.output.tools import Tools
 
 @dataclass(frozen=True)
 class ReplyPiece:
-    """What has become certain: text, then calls."""
+    """Newly certain part of a reply: text, then calls."""
 
     text: str
     calls: Sequence[CallPiece] = ()
@@ -35,12 +35,12 @@ class ReplyText:
         return self._calls is not None and self._calls.call_count > 0
 
     def add(self, token_id: int) -> ReplyPiece:
-        """What has become certain with one more token."""
+        """The part that has become certain with one more token."""
         text = self._detokenizer.add(token_id)
         return ReplyPiece(text) if self._calls is None else _piece(self._calls.add(text))
 
     def finish(self) -> ReplyPiece:
-        """What was held back and belongs to the reply."""
+        """The rest that was held back and belongs to the reply."""
         text = self._detokenizer.finish()
         return ReplyPiece(text) if self._calls is None else _piece([*self._calls.add(text), *self._calls.finish()])
 

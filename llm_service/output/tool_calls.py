@@ -34,7 +34,7 @@ class ToolCallParser:
 
     def __init__(self) -> None:
         self._held = ""
-        """What is not certain yet: the beginning of a tag, white space before one, or a call without its arguments."""
+        """Text that is not certain yet: the beginning of a tag, white space before it, a call without arguments."""
         self._in_call = False
         self._arguments: _ObjectEnd | None = None
         """Inside the arguments of a call."""
@@ -44,7 +44,7 @@ class ToolCallParser:
         """Calls that have ended."""
 
     def add(self, text: str) -> list[Piece]:
-        """What has become certain."""
+        """The part that has become certain."""
         self._held += text
         return list(self._certain(is_last=False))
 

@@ -15,7 +15,7 @@ _NO_CALL = rf"/(.|\n)+/ & ~/(.|\n)*{CALL_BEGIN}(.|\n)*/"
 
 
 def tool_form(tools: Tools, is_token: Callable[[str], bool]) -> Form | None:
-    """What the choice holds the reply to; None: nothing. `is_token`: whether the tokenizer has a tag as one token."""
+    """Grammar that the choice demands of a reply, if any. `is_token`: whether the tokenizer has a tag as one token."""
     if tools.choice is ToolMode.NONE or not tools.tools:
         return None
     if isinstance(tools.choice, str):

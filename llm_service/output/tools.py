@@ -27,7 +27,7 @@ _AFTER = (
 
 
 class ToolMode(Enum):
-    """Who decides whether tools are called."""
+    """Policy of tool calls."""
 
     AUTO = "auto"
     NONE = "none"
@@ -71,7 +71,7 @@ class Tools:
 
 
 def tools_section(tools: Iterable[Tool]) -> str:
-    """What the system message ends with."""
+    """End of the system message."""
     return _BEFORE + "".join(f"\n{_json(_signature(tool))}" for tool in tools) + _AFTER
 
 

@@ -15,7 +15,7 @@ _MODES = {
 
 
 def output_form(output: output_pb2.OutputFormat, field: str) -> Form | None:
-    """What the reply is held to; None: nothing. Raises GrammarInvalid."""
+    """Form of the reply; None: free. Raises GrammarInvalid."""
     kind = output.WhichOneof("format")
     path = f"{field}.{kind}"
     match kind:

@@ -55,7 +55,7 @@ _RENAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _FUSED_QKV = re.compile(r"^(vision_tower\.encoder\.layer\.\d+\.attention)\.qkv\.(weight|bias)$")
 _THIRDS = ("q_proj", "k_proj", "v_proj")
 _BUFFERS = re.compile(r"\.(rotary_emb\.inv_freq|position_ids)$")
-"""What older versions of transformers saved along with the weights: it follows from config.json."""
+"""Buffers that older versions of transformers saved along with the weights: they follow from config.json."""
 _UNMERGED = re.compile(r"\.(base_layer|lora_[AB]|lora_embedding_[AB])\.")
 _DTYPES = frozenset(("F64", "F32", "F16", "BF16"))
 _HEAD, _EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"

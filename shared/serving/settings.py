@@ -69,7 +69,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def keepalive(self) -> Keepalive:
-        """Of connections from callers and to other services."""
+        """Pings of connections from callers and to other services."""
         return Keepalive(self.keepalive_seconds, self.keepalive_timeout_seconds)
 
     @property

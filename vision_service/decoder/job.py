@@ -1,4 +1,4 @@
-"""What is to be done with a file: decode it and cut it into tiles. Travels as a line of JSON.
+"""Work to do on a file: decode it and cut it into tiles. Travels as a line of JSON.
 
 Shapes: N tiles of one part (an image, or a frame), S the tile's side in pixels.
 """
@@ -21,14 +21,14 @@ from vision_service.video.sampling import FrameOptions, VideoLimits
 
 @dataclass(frozen=True)
 class Parts:
-    """What a file becomes."""
+    """Result of a job."""
 
     source_count: int
     """Pages of the image file, or frames of the video, whether they are among the parts or not."""
     tiles: Iterator[np.ndarray]
     """uint8 (N, S, S, 3) of each part."""
     size: tuple[int, int] = (0, 0)
-    """Width and height of an image as it is shown to the model, in pixels."""
+    """Width and height of an image as the model sees it, in pixels."""
 
 
 @dataclass(frozen=True)

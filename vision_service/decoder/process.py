@@ -31,9 +31,9 @@ _MAX_SOURCE_COUNT = 1 << 31
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
-"""For glibc: memory of the usual picture is not taken from the system, page by page, for every one."""
+"""For glibc: memory of the usual image is not taken from the system, page by page, for every one."""
 _KEPT_EXCHANGE_BYTES = 32 << 20
-"""A larger exchange is emptied after a job; a smaller one is not, as it costs more to make it anew than to fill it."""
+"""A larger exchange is emptied after a job; a smaller one is not: a new one costs more than filling it."""
 _IN_THREAD_BYTES = 1 << 18
 """From so many bytes on, copies are made off the event loop."""
 
@@ -49,7 +49,7 @@ class DecoderDied(Exception):
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What one decoder may take."""
+    """Limits of one decoder."""
 
     seconds: float
     """For one file."""
@@ -186,7 +186,7 @@ class DecoderProcess:
         return self._last_words.decode("utf-8", "replace")
 
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
-        """What its libraries print must not block it, and is told when it dies."""
+        """Reads the output of its libraries, which must not block it, for the log line of its death."""
         while words := await stderr.read(_LAST_WORDS_BYTES):
             self._last_words = (self._last_words + words)[-_LAST_WORDS_BYTES:]
             log.debug("a decoder says", extra={"words": words.decode("utf-8", "replace")})

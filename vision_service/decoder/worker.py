@@ -27,7 +27,7 @@ from vision_service.decoder.job import Job, job_from_line
 
 READY = b"ready\n"
 _LEEWAY_SECONDS = 5
-"""After the time that the service allows: only when nobody is there to stop it does this process stop itself."""
+"""After the time that the service allows: this process stops itself only if the service does not."""
 
 
 def main() -> None:

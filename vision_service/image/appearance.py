@@ -1,4 +1,4 @@
-"""What an image looks like in RGB: as a person sees it, or as the reference's code does.
+"""Look of an image in RGB: as a person sees it, or as the reference's code does.
 
     as_seen      alpha over white, more than 8 bits scaled to 8, turned as EXIF says
     reference    `Image.convert("RGB")`: alpha dropped, values clipped to 255, never turned
@@ -60,7 +60,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Of values whose full scale no file tells: the least usual one that holds them all, else their own range."""
+    """Full scale of values that no file tells: the least usual one that holds them all, else their own range."""
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     scale = next((scale for scale in _FULL_SCALES if high <= scale), None)

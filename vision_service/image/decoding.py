@@ -35,7 +35,7 @@ _SEVERAL_VIEWS = ("MPO",)
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What is refused before it is decoded."""
+    """Limits that are checked before decoding."""
 
     max_bytes: int
     max_pixels: int

@@ -1,10 +1,10 @@
-"""Whose view of an image is taken: a setting, and part of the embedding key."""
+"""The setting `pictures`: the view of an image that is taken. Part of the embedding key."""
 
 from enum import StrEnum
 
 
 class Pictures(StrEnum):
-    """What becomes of alpha, of more than 8 bits, and of EXIF orientation: `appearance.py` says it."""
+    """Treatment of alpha, of more than 8 bits, and of EXIF orientation, by `appearance.py`."""
 
     AS_SEEN = "as_seen"
     REFERENCE = "reference"

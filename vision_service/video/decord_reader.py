@@ -72,7 +72,7 @@ def _agrees(reader: "decord.VideoReader", other: PyAvReader) -> bool:
 
 
 def _image(frame: np.ndarray) -> Image.Image:
-    """Of (H, W, 3); in a narrow frame decord leaves each row's padding, and counts it as more channels."""
+    """Rows of (H, W, 3); in a narrow frame decord leaves each row's padding, and counts it as more channels."""
     height, width, _ = frame.shape
     rows = frame.reshape(height, -1)[:, : 3 * width]
     return Image.fromarray(np.ascontiguousarray(rows).reshape(height, width, 3))

@@ -1,4 +1,4 @@
-"""Which frames of a video are wanted, and how much work they may be. Knows no file."""
+"""Choice of the frames of a video, and bounds of their work. Knows no file."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from internvl.errors import BadOption, VideoTooLarge
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """Which frames of a video. Part of the embedding key."""
+    """Options of the choice. Part of the embedding key."""
 
     frame_count: int
     start_seconds: float | None = None
@@ -22,13 +22,13 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What is refused before frames are decoded."""
+    """Limits that are checked before frames are decoded."""
 
     max_bytes: int
     max_pixels: int
-    """Of one frame."""
+    """Pixels of one frame."""
     max_sampled_pixels: int
-    """Of all frames that are sampled, each distinct one counted once."""
+    """Pixels of all frames that are sampled, each distinct one counted once."""
 
     def check_frame(self, width: int, height: int) -> None:
         """Raises VideoTooLarge."""

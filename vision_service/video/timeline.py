@@ -1,4 +1,4 @@
-"""Which frames a player shows and in which order, from the packets of a container alone: nothing is decoded.
+"""Frames that a player shows, in their order, from the packets of a container alone: nothing is decoded.
 
     packets, in the file's order    I0  P3  B1  B2  I6  B4  B5      (times; I begins a group of pictures)
     shown, in order of time         I0  B1  B2  P3  B4  B5  I6

@@ -48,7 +48,7 @@ class InternvlError(Exception):
 
 
 class InvalidRequest(InternvlError):
-    """The request can never succeed as it is."""
+    """The request can never succeed."""
 
     def __init__(self, message: str, *, field: str | None = None, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message, metadata=metadata)
@@ -56,7 +56,7 @@ class InvalidRequest(InternvlError):
 
 
 class ImageUnreadable(InvalidRequest):
-    """Not a whole picture in a format we accept."""
+    """Not a whole image in a format we accept."""
 
 
 class ImageTooLarge(InvalidRequest):
@@ -64,7 +64,7 @@ class ImageTooLarge(InvalidRequest):
 
 
 class VideoUnreadable(InvalidRequest):
-    """Not a clip we can take frames from."""
+    """Not a video we can take frames from."""
 
 
 class VideoTooLarge(InvalidRequest):
@@ -105,7 +105,7 @@ class RequestTooLarge(InvalidRequest):
 
 
 class Unauthenticated(InternvlError):
-    """Nobody we know asks."""
+    """The caller is not authenticated."""
 
 
 class KeyMissing(Unauthenticated):
@@ -113,11 +113,11 @@ class KeyMissing(Unauthenticated):
 
 
 class KeyUnknown(Unauthenticated):
-    """An API key that is nobody's."""
+    """An API key that is unknown."""
 
 
 class PermissionDenied(InternvlError):
-    """Whoever asks is known, and may not."""
+    """The caller is authenticated but not allowed."""
 
 
 class TenantSuspended(PermissionDenied):
@@ -125,7 +125,7 @@ class TenantSuspended(PermissionDenied):
 
 
 class NotFound(InternvlError):
-    """What the request refers to is gone."""
+    """The request refers to something that is gone."""
 
 
 class MediaExpired(NotFound):
@@ -171,7 +171,7 @@ class RateLimited(ResourceExhausted):
 
 
 class DecodeTimeout(ResourceExhausted):
-    """A picture or clip that was not decoded within the time a file may take."""
+    """A image or video that was not decoded within the time a file may take."""
 
 
 class DecoderStopped(ResourceExhausted):

@@ -1,4 +1,4 @@
-"""What a message may hold, field by field, and what a field may be."""
+"""Fields of a message, and their types."""
 
 from typing import Annotated, Any, Literal
 
@@ -114,7 +114,7 @@ Part = Annotated[TextPart | RefusalPart | ImagePart | VideoPart, Field(discrimin
 
 
 class CalledFunction(Fields):
-    """What was called."""
+    """The function that was called."""
 
     name: str
     arguments: str

@@ -47,7 +47,7 @@ class Request:
     """Visual embeddings that were loaded: index in spec.visuals -> (first row, (R, D))."""
     was_preempted: bool = False
     constraint: Constraint | None = None
-    """What the reply is held to."""
+    """Constraint of the reply."""
     arrived: float = field(default_factory=time.monotonic)
     queue_seconds: float | None = None
     """How long it waited for its first step; None until then."""

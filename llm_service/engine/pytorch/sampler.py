@@ -28,7 +28,7 @@ class SamplingRow:
     barred_ids: Collection[int] = ()
     """Tokens that may not be chosen."""
     allowed: torch.Tensor | None = None
-    """Which tokens the grammar allows, bool (at most K,); those past its end it does not."""
+    """Tokens that the grammar allows, bool (at most K,); those past its end it does not."""
 
     @property
     def is_plain(self) -> bool:

@@ -1,7 +1,7 @@
 """Names of images for vLLM's caches, and a check of rows that it must never see. Pure: knows nothing of vLLM.
 
 vLLM dies, for everybody, of rows that do not fit their placeholders, and streams nonsense made of NaN. It keeps keys
-and values by token ids, the identifiers of the pictures among them and a salt, and rows by identifier alone.
+and values by token ids, the identifiers of the images among them and a salt, and rows by identifier alone.
 """
 
 import hashlib

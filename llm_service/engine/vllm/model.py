@@ -58,7 +58,7 @@ class ProcessingInfo(BaseProcessingInfo):
         return {}
 
     def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> Mapping[str, int]:
-        """A picture may fill the whole prompt."""
+        """An image may fill the whole prompt."""
         return {"image": seq_len}
 
 
@@ -126,7 +126,7 @@ class InternvlDecoder(nn.Module, SupportsMultiModal, SupportsMRoPE, SupportsPP):
         return position_rows(len(input_tokens), spans, ntk_length)
 
     def embed_multimodal(self, *, image_embeds: Sequence[torch.Tensor], **_: object) -> tuple[torch.Tensor, ...]:
-        """Rows (R, E) of each picture: they are what came."""
+        """Rows (R, E) of each image: they are what came."""
         return tuple(image_embeds)
 
     def forward(

@@ -24,7 +24,7 @@ from llm_service.model.kernels.library_cache import CacheUnusable, LibraryCache,
 
 log = logging.getLogger(__name__)
 _TARGET_BY_CAPABILITY = {"AVX2": "x86-64-v3", "AVX512": "x86-64-v4"}
-"""What PyTorch finds in a processor, and the names that compilers have for such."""
+"""Capabilities that PyTorch finds in a processor, and compilers' names for them."""
 
 
 class Native:

@@ -2,7 +2,7 @@
 
     async with ChatClient("127.0.0.1:50050") as client:
         session = ChatSession(client)
-        async for event in session.ask("How many circles are there?", Path("picture.png")):
+        async for event in session.ask("How many circles are there?", Path("image.png")):
             ...
 
 messages     messages, images, videos and options of a request

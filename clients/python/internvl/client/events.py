@@ -1,4 +1,4 @@
-"""What a client hears: one Started, any number of Delta, one Finished."""
+"""Events of a reply: one Started, any number of Delta, one Finished."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -17,7 +17,7 @@ _REASONS: dict[int, FinishReason] = {
 
 @dataclass(frozen=True)
 class Media:
-    """A picture or clip as the server knows it."""
+    """A image or video as the server knows it."""
 
     id: str
     tile_count: int
@@ -43,7 +43,7 @@ class Started:
     model: str
     media: tuple[Media, ...]
     warnings: tuple[str, ...] = ()
-    """What in the request was probably not meant so."""
+    """Parts of the request that were probably meant otherwise."""
 
     @classmethod
     def from_pb(cls, event: chat_pb2.Started) -> Self:
@@ -106,7 +106,7 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()
     regions: tuple[Region, ...] = ()
-    """What the text has named in whole."""
+    """Regions that the text has named in whole."""
 
     @classmethod
     def from_pb(cls, event: chat_pb2.Delta) -> Self:

@@ -1,4 +1,4 @@
-"""What a client says: messages, pictures, clips and options, and their translation to protobuf."""
+"""Requests of a client: messages, images, videos and options, and their translation to protobuf."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ class Medium:
 
     def __post_init__(self) -> None:
         if (self.data is None) == (self.id is None):
-            raise ValueError("a picture or clip is given either by its bytes or by an id")
+            raise ValueError("an image or video is given either by its bytes or by an id")
 
     @cached_property
     def digest(self) -> bytes | None:
@@ -99,7 +99,7 @@ class Medium:
 
 @dataclass(frozen=True)
 class Image(Medium):
-    """A picture: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
+    """An image: JPEG, PNG, WebP, GIF (first frame), BMP or TIFF."""
 
     def to_pb(self) -> chat_pb2.Part:
         return chat_pb2.Part(image=self.source_pb())
@@ -126,7 +126,7 @@ class CombinedImage:
 
 @dataclass(frozen=True)
 class Video(Medium):
-    """A clip, of which some frames are shown to the model."""
+    """A video, of which some frames are shown to the model."""
 
     frame_count: int | None = None
     start_seconds: float | None = None
@@ -144,19 +144,19 @@ class Video(Medium):
 
 Part = str | Image | CombinedImage | Video
 Piece = Part | bytes | Path
-"""As people write it: a string is text; bytes and paths are pictures."""
+"""As people write it: a string is text; bytes and paths are images."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: text, pictures and clips in reading order."""
+    """One turn: text, images and videos in reading order."""
 
     role: Role
     parts: tuple[Part, ...]
     tool_calls: tuple[ToolCall, ...] = ()
-    """Of the assistant."""
+    """Calls of the assistant."""
     tool_call_id: str = ""
-    """Of a tool: the call whose result this is."""
+    """Id of the call whose result this is, in a message of a tool."""
 
     @property
     def media(self) -> list[Image | Video]:
@@ -173,7 +173,7 @@ class Message:
 
 
 def user(*parts: Piece) -> Message:
-    """What the user says. A string is text; bytes and paths are pictures."""
+    """A message of the user. A string is text; bytes and paths are images."""
     return Message("user", tuple(_part(part) for part in parts))
 
 

@@ -48,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Lark:
-    """What a Lark grammar allows, from its rule `start`."""
+    """Texts that a Lark grammar allows, from its rule `start`."""
 
     grammar: str
 

@@ -44,7 +44,7 @@ class Absence:
 
 
 class Seen:
-    """What a reader has of a reply."""
+    """The part of a reply that its reader has."""
 
     def __init__(self) -> None:
         self._started = False
@@ -55,7 +55,7 @@ class Seen:
         self._again = _Heard()
 
     def news(self, event: Event) -> Event | None:
-        """What of the event its reader does not have. Raises ValueError when this is another reply than before."""
+        """The part of an event that its reader lacks. Raises ValueError when this is another reply than before."""
         match event:
             case Started():
                 first, self._started = not self._started, True
@@ -112,7 +112,7 @@ class _Heard:
         )
 
     def missing(self, delta: Delta, before: "_Heard") -> Delta:
-        """What of the delta is not here; `before`: what came before it."""
+        """The part of a delta that is not here; `before` came before it."""
         calls = []
         for call in delta.tool_calls:
             came = before.arguments.get(call.index)

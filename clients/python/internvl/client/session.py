@@ -53,9 +53,9 @@ class ChatSession:
         self._client = client
         self._sampling = sampling
         self.visual = visual
-        """How pictures are shown from the next turn on."""
+        """How images are shown from the next turn on."""
         self.tools = tools
-        """What may be called from the next turn on."""
+        """Tools that may be called from the next turn on."""
         self._on_upload = on_upload
         self._history = [Message("system", (system,))] if system is not None else []
         self._ids: dict[bytes, str] = {}

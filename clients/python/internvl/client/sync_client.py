@@ -2,7 +2,7 @@
 
     with SyncChatClient("127.0.0.1:50050") as client:
         session = client.session()
-        for event in session.ask("How many circles are there?", Path("picture.png")):
+        for event in session.ask("How many circles are there?", Path("image.png")):
             ...
 
 Nothing is implemented twice: each method hands its work to ChatClient. A client may be used from any thread.

@@ -38,7 +38,7 @@ class Tools:
 
     tools: tuple[Tool, ...]
     choice: ToolMode | Tool = "auto"
-    """Who decides, or the tool that is to be called."""
+    """Policy of tool calls, or the tool that must be called."""
     parallel: bool = True
     """Whether a reply may hold several calls."""
 

@@ -15,7 +15,7 @@ def chunks(data: bytes) -> Iterator[bytes]:
 
 
 async def joined(pieces: AsyncIterator[bytes], *, size_bytes: int, max_bytes: int) -> bytes:
-    """The file. Raises BadOption as soon as it is known that the length is wrong or over the limit."""
+    """The file. Raises BadOption as soon as it turns out that the length is wrong or over the limit."""
     if not 0 < size_bytes <= max_bytes:
         raise BadOption(f"size_bytes must be 1 to {max_bytes}, got {size_bytes}", field="header.size_bytes")
     data = bytearray()
