@@ -26,7 +26,7 @@ def test_the_usual_port_is_added(address: str, whole: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost:7", "[::1]:7", "dns:///gateway:7", "ipv4:10.0.0.1:7", "unix:/run/gateway", "unix:run/gateway"],
+    ["localhost:7", "[::1]:7", "dns:///gateway:7", "ipv4:10.0.0.1:7", "unix:/run/gateway", "unix:g.sock"],
 )
 def test_a_whole_address_is_left_unchanged(address: str) -> None:
     assert with_port(address, 50050) == address
