@@ -138,6 +138,22 @@ async def test_an_interrupt_stops_the_reply_and_not_the_program(gateway: str, ll
     assert [len(request.messages) for request in llm.requests] == [1, 1]
 
 
+async def test_an_interrupt_while_python_imports_ends_it_silently() -> None:
+    program = """
+import signal, sys
+from internvl.cli.__main__ import main
+class Interrupt:
+    def find_spec(name, path, target=None):
+        if name == "typer":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupt)
+main()
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (130, b"")
+
+
 async def test_a_new_key_is_shown_with_its_line_for_the_file() -> None:
     code, output, _ = await internvl("key", "new", "acme")
     key, line = output.splitlines()
