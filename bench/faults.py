@@ -105,8 +105,9 @@ async def harm_under_load(cluster: Cluster, harm: Harm, settings: Settings) -> d
 
 
 def moved(cluster: Cluster) -> int:
-    """Replies that another replica resumed, as the gateways log them."""
-    return sum(cluster.log(f"gateway-{index}").count('"reply resumed on another replica"') for index in range(2))
+    """Replies that moved to another replica, with or without tokens by then, as the gateways log them."""
+    logs = [cluster.log(f"gateway-{index}") for index in range(2)]
+    return sum(log.count('"reply resumed on another replica"') + log.count('"reply restarted"') for log in logs)
 
 
 async def _release(cluster: Cluster, name: str) -> None:

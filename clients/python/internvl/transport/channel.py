@@ -21,19 +21,12 @@ class Keepalive:
 DEFAULT_KEEPALIVE = Keepalive()
 
 
-METADATA_BYTES = 32 << 10
-"""Bytes of a call's metadata, both ways."""
-
-
 def channel_options(max_message_bytes: int, keepalive: Keepalive) -> list[tuple[str, int | str]]:
     """Message limits both ways, and pings both ways."""
     timeout_ms = int(keepalive.timeout_seconds * 1000)
     return [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
-        # One limit: between gRPC's soft and hard ones, calls with large metadata fail by chance.
-        ("grpc.max_metadata_size", METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         ("grpc.keepalive_time_ms", int(keepalive.seconds * 1000)),
         ("grpc.keepalive_timeout_ms", timeout_ms),  # for data that is not acknowledged
         ("grpc.http2.ping_timeout_ms", timeout_ms),  # for pings, whose own default is a minute
