@@ -60,6 +60,8 @@ def test_a_file_holds_options_and_tables(tmp_path: Path) -> None:
         ("modle = 1", "unknown option modle; did you mean model"),
         ("[llm]\nx = 1", "no setting x"),
         ("[", "not TOML"),
+        ('port = "50050"', "port must be a number, got '50050'"),
+        ("host = 1", "host must be a string, got 1"),
     ],
 )
 def test_a_broken_file_names_itself_and_the_key(tmp_path: Path, content: str, message: str) -> None:
@@ -67,3 +69,12 @@ def test_a_broken_file_names_itself_and_the_key(tmp_path: Path, content: str, me
     path.write_text(content)
     with pytest.raises(ValueError, match=f"stack.toml: .*{message}"):
         read_stack_file(path)
+
+
+def test_the_file_in_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    path = tmp_path / "stack.toml"
+    path.write_text(text.split("```toml\n")[1].split("```")[0])
+    options, settings = read_stack_file(path)
+    assert options == {"model": "/models/InternVL3-8B", "port": 50050, "key_file": Path("keys.toml")}
+    assert settings == {"llm": {"weights": "int8"}, "gateway": {"media_hosts": "images.example.com"}}
