@@ -1,6 +1,6 @@
 """One upload, many questions at once: each refers to the image by its id.
 
-python examples/upload_once.py image.png 127.0.0.1:50050
+python examples/upload_once.py IMAGE [HOST:PORT]
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from internvl.client import ChatClient, Delta, Image, Sampling, user
+from internvl.client import DEFAULT_ADDRESS, ChatClient, Delta, Image, Sampling, user
 from internvl.errors import InternvlError, MediaExpired
 
 
@@ -17,9 +17,9 @@ async def ask(client: ChatClient, identifier: str, question: str) -> str:
     return "".join([event.text async for event in events if isinstance(event, Delta)])
 
 
-async def main(picture: bytes, address: str) -> None:
-    async with ChatClient(address, api_key=os.environ.get("INTERNVL_API_KEY")) as client:
-        identifier = await client.upload(picture)
+async def main(image: bytes, address: str = DEFAULT_ADDRESS) -> None:
+    async with ChatClient(address, api_key=os.environ.get("INTERNVL_CLI_API_KEY")) as client:
+        identifier = await client.upload(image)
         questions = ("What digit is this?", "What colour is it?")
         for question, answer in zip(
             questions, await asyncio.gather(*(ask(client, identifier, question) for question in questions)), strict=True
@@ -33,4 +33,6 @@ async def main(picture: bytes, address: str) -> None:
             print(f"{error.reason()} at {error.field}: {error.message}")
 
 
-asyncio.run(main(Path(sys.argv[1]).read_bytes(), sys.argv[2]))
+if len(sys.argv) not in (2, 3):
+    sys.exit(__doc__)
+asyncio.run(main(Path(sys.argv[1]).read_bytes(), *sys.argv[2:]))

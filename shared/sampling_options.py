@@ -47,7 +47,7 @@ def check_sampling(options: sampling_pb2.SamplingOptions) -> None:
         allowed = _RANGES.get(descriptor.name)
         if allowed is not None and value not in allowed:
             raise BadOption(
-                f"{descriptor.name} must be in {allowed}, got {value:g}", field=f"sampling.{descriptor.name}"
+                f"{descriptor.name} must be in {allowed}, got {value:.12g}", field=f"sampling.{descriptor.name}"
             )
     if len(options.stop) > MAX_STOP_COUNT or not all(1 <= len(text) <= MAX_STOP_CHARS for text in options.stop):
         raise BadOption(

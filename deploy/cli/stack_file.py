@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.local.options import settings_classes
+
 Settings = dict[str, dict[str, str]]
 """Settings by service and name, as text."""
 OPTIONS = ("model", "host", "port", "http_port", "redis_url", "log_folder", "key_file", "vllm")
 _PATHS = ("log_folder", "key_file", "vllm")
+_PORTS = ("port", "http_port")
 _OWN = {"model", "model_name", "host", "port", "http_port", "redis_url", "key_file", "vision_address", "llm_address"}
 """Settings that the launcher sets itself, from its options."""
 
@@ -46,41 +49,35 @@ def read_stack_file(path: Path) -> tuple[dict[str, Any], Settings]:
         for name, value in content.items():
             if isinstance(value, Mapping):
                 settings[name] = {_checked(name, each): _text(given) for each, given in value.items()}
-            elif name not in OPTIONS:
-                raise ValueError(f"unknown option {name}{_near(name, OPTIONS)}")
             else:
-                options[name] = Path(value) if name in _PATHS else value
+                options[name] = _option(name, value)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return options, settings
 
 
+def _option(name: str, value: object) -> object:
+    """The value of an option of `internvl up`. Raises ValueError for an unknown name and for another type."""
+    if name not in OPTIONS:
+        raise ValueError(f"unknown option {name}{_near(name, OPTIONS)}")
+    wanted = int if name in _PORTS else str
+    if type(value) is not wanted:
+        raise ValueError(f"{name} must be {'a number' if wanted is int else 'a string'}, got {value!r}")
+    return Path(str(value)).expanduser() if name in _PATHS else value
+
+
 def _checked(service: str, name: str) -> str:
     """The name of a setting as its class spells it. Raises ValueError with the nearest name there is."""
-    known = _known()
-    if service not in known:
-        raise ValueError(f"unknown service {service}: one of {', '.join(known)}")
+    classes = settings_classes()
+    if service not in classes:
+        raise ValueError(f"unknown service {service}: one of {', '.join(classes)}")
     name = name.strip().replace("-", "_")
     if name in _OWN:
         raise ValueError(f"{service}.{name} is set by `internvl up` itself: use its own option")
-    if name not in known[service]:
-        raise ValueError(f"the {service} service has no setting {name}{_near(name, known[service])}")
+    known = classes[service].model_fields
+    if name not in known:
+        raise ValueError(f"the {service} service has no setting {name}{_near(name, known)}")
     return name
-
-
-def _known() -> dict[str, list[str]]:
-    """Names of all settings, from the services' own classes."""
-    from gateway.settings import GatewaySettings  # take a while to import
-    from llm_service.settings import LlmSettings
-    from shared.serving.settings import ServiceSettings
-    from vision_service.settings import VisionSettings
-
-    classes: dict[str, type[ServiceSettings]] = {
-        "vision": VisionSettings,
-        "llm": LlmSettings,
-        "gateway": GatewaySettings,
-    }
-    return {service: list(each.model_fields) for service, each in classes.items()}
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -67,5 +67,7 @@ def _options(
     for service, own in read_settings(settings or []).items():
         tables[service] = {**tables.get(service, {}), **own}
     python, model = merged.pop("vllm", None), merged.pop("model", None)
+    if python is not None and not Path(python).is_file():
+        raise ValueError(f"there is no program {python} (--vllm: the Python of an environment with vLLM)")
     options = StackOptions(**merged, settings=tables)
     return (options if model is None else options.with_model(model)), python

@@ -5,7 +5,7 @@
 #   install.sh lock SERVICE       what a service needs, in the versions of requirements.lock
 #   install.sh flash cpu|cuda     flash-attn, built from source where there is CUDA
 #   install.sh vllm               what the LLM service needs on vLLM, in the versions that vLLM wants
-#   install.sh project            this repository
+#   install.sh project            this repository: the client, then the services
 #   install.sh kernels cpu|cuda   the LLM service's kernels for CPUs: the image that runs has no compiler
 set -eu
 VENV=${VENV:-/opt/internvl}
@@ -13,6 +13,12 @@ TORCH='torch==2.13.*'
 
 install() {
     uv pip install --python "$VENV/bin/python" "$@"
+}
+
+# What both distributions require. The services require the client, which no index has: it is installed from here.
+requirements() {
+    printf 'internvl-client\n' | install --excludes - \
+        --requirements pyproject.toml --requirements clients/python/pyproject.toml --extra traces "$@"
 }
 
 step=$1
@@ -25,16 +31,16 @@ torch)
     esac
     ;;
 lock)
-    install --constraints requirements.lock --requirements pyproject.toml --extra "$2" --extra traces
+    requirements --constraints requirements.lock --extra "$2"
     ;;
 flash)
     [ "$2" = cpu ] || install --no-build-isolation 'flash-attn>=2.8'
     ;;
 vllm)
-    install --requirements pyproject.toml --extra vllm --extra traces
+    requirements --extra vllm
     ;;
 project)
-    install --no-deps .
+    install --no-deps ./clients/python .
     ;;
 kernels)
     # From elsewhere: here the repository itself would be compiled, not what was installed of it.

@@ -21,8 +21,6 @@ from deploy.local.options import DEMO_MODEL, StackOptions
 from deploy.local.process import Child, LaunchError, ServiceDied
 from deploy.local.progress import StartDisplay
 from deploy.local.redis_server import start_redis
-from internvl.client import ChatClient
-from internvl.errors import ModelMismatch, Unavailable
 from internvl.transport.tasks import first_failure
 
 PROGRAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -125,7 +123,7 @@ class Stack:
         backends = ["--vision-address", vision.address, "--llm-address", llm.address]
         gateway = await self._spawn("gateway", public + backends, logs, group)
         await gateway.ready()
-        await _answers(gateway.address)
+        await gateway.agreement
 
     async def _spawn(
         self, name: str, flags: Sequence[str], logs: Path, group: asyncio.TaskGroup, **environment: str
@@ -189,19 +187,6 @@ def require_model(options: StackOptions) -> None:
     """Raises LaunchError when the demo model is wanted and not there."""
     if options.model == str(DEMO_MODEL) and not DEMO_MODEL.is_dir():
         raise LaunchError(f"the demo model is not at {DEMO_MODEL}; name another one with --model")
-
-
-async def _answers(address: str) -> None:
-    """Returns when the gateway and both services agree."""
-    async with ChatClient(address) as client:
-        while True:
-            try:
-                await client.model_info()
-                return
-            except ModelMismatch as error:
-                raise LaunchError(error.message) from error
-            except Unavailable:
-                await asyncio.sleep(0.05)
 
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:

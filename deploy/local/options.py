@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shared.serving.settings import ServiceSettings
 
 DEMO_MODEL = Path(__file__).parent / "demo_model" / "checkpoint"
 DEMO_MODEL_NAME = "InternVL3-demo"
@@ -30,7 +34,6 @@ class StackOptions:
     """Address that traces are sent to; empty = none are made."""
     drain_seconds: float = 10.0
     """How long replies in flight may take when the stack is stopped."""
-
     key_file: Path | None = None
     """API keys of the gateway; None = every caller is the default tenant."""
     settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -46,6 +49,27 @@ class StackOptions:
             own["INTERNVL_GATEWAY_KEY_FILE"] = str(self.key_file)
         return own
 
+    def flags(self, service: str) -> list[str]:
+        """The settings of a service, with those that the launcher sets, as its flags: to check, not to run it with.
+
+        Everyone on a machine sees the flags of a process, and settings may hold secrets.
+        """
+        own = dict(self.settings.get(service, {}))
+        if service == "gateway":
+            own |= {"key_file": str(self.key_file)} if self.key_file is not None else {}
+        else:
+            own |= {"model": self.model} | ({"redis_url": self.redis_url} if self.redis_url is not None else {})
+        return [f"--{name.replace('_', '-')}={value}" for name, value in own.items()]
+
     def with_model(self, model: str) -> "StackOptions":
         """The same for another model, under its own name."""
         return replace(self, model=model, model_name="")
+
+
+def settings_classes() -> dict[str, type["ServiceSettings"]]:
+    """The class of each service's settings; they take a while to import."""
+    from gateway.settings import GatewaySettings
+    from llm_service.settings import LlmSettings
+    from vision_service.settings import VisionSettings
+
+    return {"vision": VisionSettings, "llm": LlmSettings, "gateway": GatewaySettings}

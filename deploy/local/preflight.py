@@ -1,12 +1,16 @@
-"""Checks before anything is loaded: ports, the checkpoint's folder, extras, memory."""
+"""Checks before anything is loaded: ports, extras, settings, the checkpoint's folder, memory."""
 
 import socket
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.local.options import StackOptions
+from deploy.local.options import StackOptions, settings_classes
 from deploy.local.process import LaunchError
+from gateway.media.hosts import MediaHosts
+from gateway.settings import GatewaySettings
+from gateway.tenancy.key_file import KeyFile
 from shared.checkpoint.files import CheckpointInvalid, refuse_adapter
+from shared.serving.settings import PeerSettings
 
 _EXTRAS = {
     "torch": "vision,llm",
@@ -23,7 +27,27 @@ def check(options: StackOptions) -> None:
     """Raises LaunchError that says what to do."""
     _check_ports(options)
     _check_extras(options)
+    _check_settings(options)
     _check_model(options.model)
+
+
+def _check_settings(options: StackOptions) -> None:
+    """Values of all settings, and the files that they name."""
+    for service, settings_class in settings_classes().items():
+        try:
+            settings = settings_class.from_command_line(options.flags(service))
+            if settings.tls_files is not None:
+                settings.tls_files.check()
+            if isinstance(settings, PeerSettings):
+                settings.peer_tls()
+            if isinstance(settings, GatewaySettings):
+                MediaHosts.parse(settings.media_hosts)
+                if settings.key_file is not None:
+                    KeyFile.read(settings.key_file)
+        except ValueError as error:
+            raise LaunchError(f"{service}: {error}") from None
+        except OSError as error:
+            raise LaunchError(f"{service}: {error.filename}: {error.strerror}") from None
 
 
 def _check_ports(options: StackOptions) -> None:

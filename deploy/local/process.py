@@ -51,6 +51,8 @@ class Child:
         """Share of its weights that is loaded; None before the first."""
         self.ready_seconds: float | None = None
         """From its start until it served."""
+        self.agreement: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Of a gateway: done once both services behind it serve the same model; LaunchError if they do not."""
         self.stopping = False
         self.on_change: Callable[[Child], None] | None = None
         self._started = time.monotonic()
@@ -152,6 +154,12 @@ class Child:
                 self.metrics_address = address
             case {"message": "serving", "address": str(address)}:
                 self._serves(address)
+            case {"message": "backends agree"} if not self.agreement.done():
+                self.agreement.set_result(None)
+            case {"message": "backends not ready", "reason": "MODEL_MISMATCH", "cause": str(cause)} if (
+                not self.agreement.done()
+            ):
+                self.agreement.set_exception(LaunchError(cause))
 
     def _serves(self, address: str) -> None:
         self.address = address

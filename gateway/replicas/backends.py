@@ -175,7 +175,7 @@ class Backends:
         if isinstance(found, ModelInfo):
             log.info("backends agree", extra={"model": found.model, "fingerprint": found.fingerprint})
         else:
-            log.warning("backends not ready", extra={"cause": found.message})
+            log.warning("backends not ready", extra={"reason": found.reason(), "cause": found.message})
         return True
 
     def _log_left_out(self) -> None:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 
 from internvl.transport.channel import MIN_PING_SECONDS, Keepalive
@@ -81,12 +81,18 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> Self:
-        """Flags over environment over defaults. Exits with a usage message on a bad flag."""
+        """Flags over environment over defaults. Exits with a usage message on an unknown flag.
+
+        Raises ValueError that names each setting whose value is wrong.
+        """
         cls.refuse_unknown_variables()
         source = CliSettingsSource[Any](
             cls, cli_parse_args=arguments if arguments is not None else True, cli_prog_name=f"internvl-{cls.service}"
         )
-        return cls(_cli_settings_source=source)  # type: ignore[call-arg]
+        try:
+            return cls(_cli_settings_source=source)  # type: ignore[call-arg]
+        except ValidationError as error:
+            raise ValueError(_complaints(error)) from None
 
     @classmethod
     def refuse_unknown_variables(cls) -> None:
@@ -176,3 +182,11 @@ def device_present(device: str, *, cuda: bool) -> str:
     if device.startswith("cuda") and not cuda:
         raise ValueError(f"device {device}: PyTorch sees no CUDA device (none is there, or it is built for CPUs)")
     return device if device != "auto" else "cuda" if cuda else "cpu"
+
+
+def _complaints(error: ValidationError) -> str:
+    """Settings and what is wrong with each, in one line and without the values, which may be secrets."""
+    return "; ".join(
+        ": ".join(filter(None, [".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")]))
+        for each in error.errors(include_url=False, include_input=False)
+    )

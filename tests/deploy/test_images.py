@@ -109,6 +109,17 @@ def test_the_project_says_what_each_image_needs() -> None:
         assert re.search(rf"(?m)^{COMMANDS[service]} = ", project)
 
 
+def test_both_distributions_are_installed_and_the_client_is_asked_of_no_index() -> None:
+    script = (ROOT / "deploy/docker/install.sh").read_text()
+    assert "install --no-deps ./clients/python .\n" in script
+    assert "printf 'internvl-client\\n' | install --excludes -" in script
+    assert re.findall(r"--requirements (\S*pyproject\.toml)", script) == [
+        "pyproject.toml",
+        "clients/python/pyproject.toml",
+    ]
+    assert "clients/python/pyproject.toml clients/python/" in arguments("build", "COPY")
+
+
 def test_what_is_copied_into_the_build_is_there_and_not_ignored() -> None:
     kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     assert all((ROOT / name).exists() for name in kept)

@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from gateway.tenancy.key_file import KeyFile, key_digest
-from internvl.cli.option_groups import parse_increment, with_port
+from internvl.cli.option_groups import parse_increment
 from internvl.errors import ImageUnreadable
 from tests.support.fakes import FakeLlm, FakeVision
 
@@ -87,7 +87,7 @@ async def test_chat_keeps_the_conversation(gateway: str, picture: Path, llm: Fak
     code, output, errors = await internvl("chat", "--address", gateway, typed=typed)
     assert (code, output) == (0, "two circles\ntwo circles\n")
     assert "InternVL3-test" in errors
-    assert "there is no file nowhere.png" in errors
+    assert "cannot read nowhere.png: No such file or directory" in errors
     assert [len(request.messages) for request in llm.requests] == [1, 3]
 
 
@@ -203,10 +203,36 @@ async def test_ask_writes_json(gateway: str, picture: Path) -> None:
     assert reply["usage"]["prompt_token_count"] > 0
 
 
-async def test_a_host_alone_has_the_usual_port() -> None:
-    assert with_port("localhost") == "localhost:50050"
-    assert with_port("10.0.0.1:7") == "10.0.0.1:7"
-    assert with_port("dns:///gateway:50050") == "dns:///gateway:50050"
+@pytest.mark.parametrize("command", [("ask", "?", "--address"), ("batch", __file__, "x", "--address"), ("health",)])
+async def test_a_url_is_no_address(command: tuple[str, ...]) -> None:
+    code, output, errors = await internvl(*command, "http://localhost:50050")
+    assert (code, output) == (2, "")
+    assert "is not an address: host or host:port" in " ".join(errors.split())
+
+
+async def test_chat_sends_two_files_of_the_same_name(gateway: str, picture: Path, llm: FakeLlm) -> None:
+    twin = picture.parent / "twin" / picture.name
+    twin.parent.mkdir()
+    twin.write_bytes(b"another")
+    arguments = ("--image", str(picture), "--image", str(twin), "--address", gateway)
+    code, _, _ = await internvl("chat", *arguments, typed=f"which?\n/image {picture}\n/image {twin}\nand?\n")
+    assert code == 0
+    sent = [[part.WhichOneof("part") for part in request.messages[-1].parts] for request in llm.requests]
+    assert sent == [["image", "image", "text"]] * 2
+
+
+@pytest.mark.parametrize("command", [("ask", "-"), ("chat",)])
+async def test_text_that_is_not_utf_8_is_told_in_a_line(command: tuple[str, ...], gateway: str, llm: FakeLlm) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "internvl.cli", *command, "--address", gateway),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(b"caf\xe9?\n")
+    assert (output, llm.requests) == (b"", [])
+    assert errors.endswith(b"text that is not UTF-8\n")
+    assert b"Traceback" not in errors
 
 
 async def test_an_error_is_one_line_where_no_terminal_is(picture: Path) -> None:

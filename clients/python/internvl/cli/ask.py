@@ -48,17 +48,13 @@ def ask(
     connection: Connection,
 ) -> None:
     """Ask one question; only the answer goes to standard output."""
-    text = sys.stdin.read().strip() if question == "-" else question
-    if not text:
-        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
     if boxes is not None:
         if len(image or ()) != 1 or as_json:
             raise typer.BadParameter("takes one image, and no --json", param_hint="--boxes")
         check_pillow()
     visual, sampling = generation.visual, generation.sampling
-    parts = [*media_of(image, video), text]
 
-    async def once() -> None:
+    async def once(parts: list[Piece]) -> None:
         async with connection.open() as client:
             session = ChatSession(client, system=system, visual=visual, sampling=sampling, on_upload=show_upload)
             if boxes is not None and image:
@@ -69,10 +65,13 @@ def ask(
                 await write_reply(session, parts, timeout=timeout)
 
     with reported_errors():
-        asyncio.run(once())
+        text = sys.stdin.read().strip() if question == "-" else question
+        if not text:
+            raise typer.BadParameter("the question is empty", param_hint="QUESTION")
+        asyncio.run(once([*media_of(image, video), text]))
 
 
-def media_of(images: list[Path] | None, videos: list[Path] | None) -> list[Piece]:
+def media_of(images: list[Path] | None, videos: list[Path] | None) -> list[Image | Video]:
     """Files as parts of a message, images first."""
     return [
         *(Image(path.read_bytes()) for path in images or ()),

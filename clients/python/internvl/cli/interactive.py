@@ -6,7 +6,7 @@ Ctrl-C stops the reply and not the program; a turn that fails leaves the convers
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ async def write_reply(
     session: ChatSession,
     parts: Sequence[Piece],
     *,
-    timeout: float | None = 300.0,  # noqa: ASYNC109 - the call's deadline
+    timeout: float,  # noqa: ASYNC109 - the call's deadline
 ) -> tuple[Started, Finished]:
     """Writes the answer to standard output as it comes."""
 
@@ -69,14 +69,19 @@ class Conversation:
         new_session: Callable[[str | None], ChatSession],
         *,
         system: str | None,
-        media: Mapping[str, Piece],
+        media: Sequence[tuple[str, Image | Video]],
+        timeout: float,
     ) -> None:
-        """`new_session` starts over with given instructions; `media` go with the first message, by their file names."""
+        """`new_session` starts over with given instructions.
+
+        `media` go with the first message, each with the name to show it by. `timeout` is a reply's, in seconds.
+        """
         self._runner = runner
         self._new_session = new_session
         self._system = system
         self._session = new_session(system)
-        self._media = dict(media)
+        self._media = list(media)
+        self._timeout = timeout
         self._commands: dict[str, Callable[[str], None]] = {
             "/image": lambda text: self._add(text, Image),
             "/video": lambda text: self._add(text, Video),
@@ -102,21 +107,23 @@ class Conversation:
 
     def _read_line(self) -> str | None:
         """A line of the user, or None when there are no more."""
-        shown = "".join(f"[{name}] " for name in self._media)
+        shown = "".join(f"[{name}] " for name, _ in self._media)
         try:
             return input(f"{shown}> " if sys.stdin.isatty() else "")
         except EOFError:
             return None
         except KeyboardInterrupt:
             note("\n/quit or Ctrl-D leaves", style="dim")
-            return ""
+        except UnicodeDecodeError:
+            note("text that is not UTF-8", style="red")
+        return ""
 
     def _add(self, text: str, kind: type[Image | Video]) -> None:
         path = Path(text).expanduser()
-        if text and path.is_file():
-            self._media[path.name] = kind(path.read_bytes())
-        else:
-            note(f"there is no file {path}" if text else "a path is missing", style="red")
+        try:
+            self._media.append((path.name, kind(path.read_bytes())))
+        except OSError as error:
+            note(f"cannot read {path}: {error.strerror}" if text else "a path is missing", style="red")
 
     def _set_increment(self, text: str) -> None:
         """From the next turn on. Nothing is encoded again for it: embeddings do not depend on the increment."""
@@ -151,17 +158,18 @@ class Conversation:
             }
             for message in self._session.messages
         ]
+        path = Path(text).expanduser()
         try:
-            Path(text).expanduser().write_text(json.dumps(messages, ensure_ascii=False, indent=2) + "\n", "utf-8")
+            path.write_text(json.dumps(messages, ensure_ascii=False, indent=2) + "\n", "utf-8")
         except OSError as error:
-            note(f"cannot write {text}: {error.strerror}", style="red")
+            note(f"cannot write {path}: {error.strerror}" if text else "a path is missing", style="red")
         else:
-            note(f"wrote {len(messages)} messages to {text}", style="dim")
+            note(f"wrote {len(messages)} messages to {path}", style="dim")
 
     def _reply(self, line: str) -> bool:
         """Whether the turn became part of the conversation."""
         try:
-            self._runner.run(self._turn([*self._media.values(), line]))
+            self._runner.run(self._turn([*(part for _, part in self._media), line]))
         except KeyboardInterrupt:
             note("\n(stopped)", style="dim")
             return False
@@ -171,7 +179,7 @@ class Conversation:
         return True
 
     async def _turn(self, parts: Sequence[Piece]) -> None:
-        _, finished = await write_reply(self._session, parts)
+        _, finished = await write_reply(self._session, parts, timeout=self._timeout)
         if finished.reason == "length":
             note("(cut at the token limit)", style="dim")
 

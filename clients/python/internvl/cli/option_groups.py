@@ -9,7 +9,6 @@ Typer sees one option for each field of each group.
 import dataclasses
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from internvl.client.messages import PositionIncrement, Sampling, Visual
 from internvl.increments import INCREMENTS
 from internvl.transport.tls import TlsFiles
 
-DEFAULT_PORT = DEFAULT_ADDRESS.rpartition(":")[2]
-
 
 class OptionGroup:
     """Base of the groups: frozen dataclasses whose fields are annotated with their options."""
@@ -33,7 +30,9 @@ class OptionGroup:
 class Tls(OptionGroup):
     """TLS of a connection."""
 
-    tls: Annotated[bool, typer.Option("--tls", help="TLS, checked against the system's authorities.")] = False
+    tls: Annotated[
+        bool, typer.Option("--tls", help="TLS, checked against the system's authorities.", envvar="INTERNVL_CLI_TLS")
+    ] = False
     tls_ca: Annotated[
         Path | None,
         typer.Option(help="TLS, checked against the authority in this PEM file.", envvar="INTERNVL_CLI_TLS_CA"),
@@ -71,7 +70,7 @@ class Connection(Tls):
     def open(self) -> ChatClient:
         """A client. Call it inside the event loop that will use it."""
         try:
-            return ChatClient(with_port(self.address), api_key=self.api_key, tls=self.files)
+            return ChatClient(self.address, api_key=self.api_key, tls=self.files)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 
@@ -136,11 +135,6 @@ def with_groups(command: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
-
-
-def with_port(address: str) -> str:
-    """The address, with the gateway's usual port where a bare host is given: gRPC would take 443."""
-    return f"{address}:{DEFAULT_PORT}" if re.fullmatch(r"[\w.-]+", address) else address
 
 
 def parse_increment(text: str | None) -> PositionIncrement | None:

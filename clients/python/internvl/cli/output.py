@@ -52,6 +52,9 @@ def reported_errors() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
         raise typer.Exit(BROKEN_PIPE) from None
+    except UnicodeError:
+        note("text that is not UTF-8", style="red")
+        raise typer.Exit(1) from None
     except OSError as error:
         note(str(error), style="red")
         raise typer.Exit(1) from error

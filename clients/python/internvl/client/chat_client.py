@@ -9,12 +9,14 @@ from internvl.client.events import Event, event_of
 from internvl.client.messages import Message, Sampling, Visual, chat_request
 from internvl.client.tools import Tools
 from internvl.common.v1.visual_pb2 import ModelInfo
+from internvl.transport.address import with_port
 from internvl.transport.channel import DEFAULT_KEEPALIVE, Keepalive, open_channel
 from internvl.transport.chunks import chunks
 from internvl.transport.status import translated
 from internvl.transport.tls import TlsFiles, channel_credentials
 
-DEFAULT_ADDRESS = "127.0.0.1:50050"
+DEFAULT_PORT = 50050
+DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 _MESSAGE_BYTES = 64 << 20
 _KINDS = {"image": chat_pb2.MEDIA_KIND_IMAGE, "video": chat_pb2.MEDIA_KIND_VIDEO}
 
@@ -34,13 +36,18 @@ class ChatClient:
         tls: TlsFiles | None = None,
         keepalive: Keepalive = DEFAULT_KEEPALIVE,
     ) -> None:
-        """`tls` names who must have signed the gateway's certificate (None in it: the system's authorities), and for
+        """`address` is host, host:port, or as gRPC has it; without a port the usual one is meant.
+
+        `tls` names who must have signed the gateway's certificate (None in it: the system's authorities), and for
         mTLS one's own certificate; without it the connection is in the clear. `keepalive` says when a gateway that
-        hangs counts as dead. Raises ValueError for unusable files.
+        hangs counts as dead. Raises ValueError for an unusable address or file.
         """
         credentials = None if tls is None else channel_credentials(tls)
         self._channel = open_channel(
-            address, max_message_bytes=_MESSAGE_BYTES, credentials=credentials, keepalive=keepalive
+            with_port(address, DEFAULT_PORT),
+            max_message_bytes=_MESSAGE_BYTES,
+            credentials=credentials,
+            keepalive=keepalive,
         )
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._chat = chat_pb2_grpc.ChatServiceStub(self._channel)

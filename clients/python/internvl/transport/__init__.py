@@ -1,5 +1,6 @@
 """How a call travels: shared by the client and the services.
 
+address    addresses, with a port where they have none
 channel    channels and their limits
 tls        certificates of one side, from PEM files
 status     errors as google.rpc.Status, and back
