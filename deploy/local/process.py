@@ -52,7 +52,7 @@ class Child:
         self.ready_seconds: float | None = None
         """From its start until it served."""
         self.agreement: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Of a gateway: done once both services behind it serve the same model; LaunchError if they do not."""
+        """Returns once both services behind a gateway serve the same model. Raises LaunchError if they do not."""
         self.stopping = False
         self.on_change: Callable[[Child], None] | None = None
         self._started = time.monotonic()
