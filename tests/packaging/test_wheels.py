@@ -19,6 +19,8 @@ from tests.support.wheels import ROOT, Venv, build_wheel, clean_environment
 
 __all__ = ["gateway", "llm", "vision"]
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = {
     name: re.search(r"```python\n(.*?)```", (ROOT / name).read_text("utf-8"), re.DOTALL)
     for name in ("README.md", "clients/python/README.md")
