@@ -158,7 +158,7 @@ async def test_what_does_not_give_a_file_is_said(fetcher: Fetcher, site: Site) -
     site.pages["/short"] = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\nabc"
     for uri, words in (
         (site.has("/gone", b"", "404 Not Found"), "status 404"),
-        (site.has("/zipped", b"x", "200 OK", "content-encoding: gzip"), "encoded"),
+        (site.has("/zipped", b"x", "200 OK", "content-encoding: gzip"), "encoding"),
         (site.url("/junk"), "does not answer"),
     ):
         with pytest.raises(MediaUnreachable, match=words) as refused:
